@@ -1,0 +1,45 @@
+//! An embedded, ordered, crash-safe key-value store.
+//!
+//! ```
+//! # fn main() -> toykv::Result<()> {
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("db");
+//! use toykv::{Db, Options, ScanOptions};
+//! let db = Db::open(&path, &Options::new())?;
+//! db.put(b"apple", b"red")?;
+//! db.put(b"banana", b"yellow")?;
+//! assert_eq!(db.get(b"apple")?.as_deref(), Some(&b"red"[..]));
+//! for entry in db.scan(&ScanOptions::new().prefix(b"b"))? {
+//!     let (key, value) = entry?;
+//!     assert_eq!((&key[..], &value[..]), (&b"banana"[..], &b"yellow"[..]));
+//! }
+//! db.close()
+//! # }
+//! ```
+//!
+//! Start at [`Db`].
+
+mod checksum;
+mod coding;
+mod error;
+mod key;
+mod options;
+mod types;
+
+mod fs;
+
+mod batch;
+
+mod db;
+mod scan;
+mod snapshot;
+mod value;
+
+pub use batch::WriteBatch;
+pub use db::{Db, Health, Progress, Stats};
+pub use error::{Error, ErrorKind, Result};
+pub use options::{Durability, OptionInfo, Options, WriteOptions};
+pub use scan::{Entry, Scan, ScanOptions};
+pub use snapshot::Snapshot;
+pub use types::{FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};
+pub use value::Value;
