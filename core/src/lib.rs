@@ -29,6 +29,7 @@ mod types;
 mod fs;
 
 mod batch;
+mod vlog;
 
 mod db;
 mod scan;
