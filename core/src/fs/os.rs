@@ -196,7 +196,7 @@ impl OsFile {
     /// For file systems without `fallocate`, where libc does not do the same: writes zeros from
     /// `from` on.
     fn write_zeros(&self, from: u64, size: u64) -> io::Result<()> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         let mut at = from;
         while at < size {
             let len = (size - at).min(ZEROS.len() as u64);

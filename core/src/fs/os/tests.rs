@@ -273,7 +273,7 @@ fn the_holder_is_named_only_while_it_lives() {
     let dir = temp();
     let path = dir.path().join("LOCK");
     let refused = |words: &[u8]| {
-        fs::remove_file(&path).ok();
+        FS.remove_file(&path).ok();
         FS.create(&path).unwrap().write_at(words, 0).unwrap();
         let _reader = FS.lock(&path, LockKind::Shared).unwrap();
         FS.lock(&path, LockKind::Exclusive).unwrap_err().message().to_owned()
@@ -284,7 +284,7 @@ fn the_holder_is_named_only_while_it_lives() {
         assert!(refused(words).contains("by a process that has not said which"));
     }
     // Whatever the file held, the next writer's words take its place.
-    fs::remove_file(&path).unwrap();
+    FS.remove_file(&path).unwrap();
     FS.create(&path).unwrap().write_at(&[b'x'; 1000], 0).unwrap();
     let _writer = FS.lock(&path, LockKind::Exclusive).unwrap();
     let file = FS.open(&path).unwrap();
@@ -299,7 +299,7 @@ fn a_lock_whose_file_was_replaced_locks_the_new_one() {
     let dir = temp();
     let path = dir.path().join("LOCK");
     let first = FS.lock(&path, LockKind::Exclusive).unwrap();
-    fs::remove_file(&path).unwrap();
+    FS.remove_file(&path).unwrap();
     let _second = FS.lock(&path, LockKind::Exclusive).unwrap();
     drop(first);
     assert_eq!(FS.lock(&path, LockKind::Exclusive).unwrap_err().kind(), ErrorKind::Locked);
