@@ -26,6 +26,7 @@ mod key;
 mod options;
 mod types;
 
+mod filename;
 mod fs;
 
 mod batch;
