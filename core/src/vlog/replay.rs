@@ -44,8 +44,10 @@ pub(crate) struct LogRecord<'a> {
 pub(crate) struct Replayed {
     /// Where the next frame would have been; `None` when there was no segment.
     pub(crate) stopped_at: Option<LogPosition>,
-    /// Sequence number of the last record; what the caller passed when there was none.
+    /// Sequence number of the last record, or what the caller passed where that is larger.
     pub(crate) last_seqno: SeqNo,
+    /// Sequence number of the last record; 0 when there was none.
+    pub(crate) last_in_log: SeqNo,
     /// The largest number up to which a frame says that the log is durable.
     pub(crate) synced_seqno: SeqNo,
     /// Number of whole frames, empty ones included.
@@ -70,6 +72,7 @@ pub(crate) fn replay(
     let mut found = Replayed {
         stopped_at: None,
         last_seqno: flushed_seqno,
+        last_in_log: 0,
         synced_seqno: 0,
         frames: 0,
         records: 0,
@@ -109,9 +112,10 @@ fn replay_segment(
             let RawRecord { key, value, .. } = record;
             let seqno = first_seqno + index;
             visit(LogRecord { segment_index, kind, key, value, seqno, offset: at })?;
-            found.last_seqno = seqno;
+            found.last_in_log = seqno;
             at += record.len();
         }
+        found.last_seqno = found.last_seqno.max(found.last_in_log);
         found.frames += 1;
         found.records += u64::from(frame.header.count);
         found.chain = frame.checksum;
@@ -194,11 +198,11 @@ fn check_numbers(
         return Ok(());
     }
     let last = header.first_seqno.saturating_add(u64::from(header.count) - 1);
-    let follows = found.records == 0 || header.first_seqno > found.last_seqno;
-    if follows && header.first_seqno > 0 && last <= MAX_SEQNO {
+    if header.first_seqno > found.last_in_log && last <= MAX_SEQNO {
         return Ok(());
     }
-    let what = format!("frame of sequence number {} after {}", header.first_seqno, found.last_seqno);
+    let what =
+        format!("frame of sequence number {} after {}", header.first_seqno, found.last_in_log);
     Err(segment.corrupt(offset, what))
 }
 

@@ -74,7 +74,8 @@ impl Segment {
         file.allocate(identity.size_bytes)?;
         file.write_at(&identity.encode(), 0)?;
         file.sync_data()?;
-        fs.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        fs.sync_dir(dir.unwrap_or(Path::new(".")))?;
         let region = file.map(map_len(&identity)?, Access::Random)?;
         let window = file.map_window(0, (WINDOW_LEN.min(identity.size_bytes)) as usize)?;
         Ok(Segment {
@@ -144,7 +145,7 @@ impl Segment {
     /// bounds check and verifies nothing. Only for records that were published.
     #[inline]
     pub(crate) fn value(&self, offset: u64, key_len: usize, value_len: u32) -> Result<&[u8]> {
-        let start = offset.wrapping_add((RECORD_HEADER_LEN + key_len) as u64);
+        let start = offset.saturating_add((RECORD_HEADER_LEN + key_len) as u64);
         match usize::try_from(start).ok().and_then(|at| self.region.get(at, value_len as usize)) {
             Some(value) => Ok(value),
             None => Err(self.corrupt(offset, "record reaches beyond the end of its segment")),
@@ -269,7 +270,8 @@ impl Segment {
         // Of records that are this long, at most one starts in any KiB.
         if record.len() >= 1024 {
             let words = self.identity.size_bytes.div_ceil(64 << 10) as usize;
-            let bits = self.verified.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
+            let bits =
+                self.verified.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
             let kib = (offset >> 10) as usize;
             if let Some(word) = bits.get(kib / 64) {
                 word.fetch_or(1 << (kib % 64), Ordering::Relaxed);
@@ -286,9 +288,8 @@ impl fmt::Debug for Segment {
 }
 
 fn map_len(identity: &SegmentIdentity) -> Result<usize> {
-    usize::try_from(identity.size_bytes).map_err(|_| {
-        Error::new(ErrorKind::Unsupported, "segment is larger than the address space")
-    })
+    usize::try_from(identity.size_bytes)
+        .map_err(|_| Error::new(ErrorKind::Unsupported, "segment is larger than the address space"))
 }
 
 fn check_identity(path: &Path, region: &Region, expected: &SegmentIdentity) -> Result<()> {

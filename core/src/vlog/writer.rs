@@ -172,8 +172,8 @@ impl LogWriter {
     /// `on_record` for every record once that is written, in order.
     ///
     /// TooLarge when the segment has no room and Misuse for a number that is not above all before:
-    /// nothing has changed then. After any other error the log is in doubt, `on_record` was not
-    /// called, and this writer answers Poisoned from then on.
+    /// nothing has changed then. After any other error (a window could not be mapped, and no
+    /// record was written) the log is in doubt and this writer answers Poisoned from then on.
     #[inline]
     pub(crate) fn append<'a>(
         &mut self,
@@ -184,7 +184,8 @@ impl LogWriter {
         on_record: impl FnMut(Written<'a>),
     ) -> Result<Appended> {
         let last_seqno = first_seqno.wrapping_add(u64::from(size.count)).wrapping_sub(1);
-        let ascends = first_seqno > self.last_seqno && (first_seqno..=MAX_SEQNO).contains(&last_seqno);
+        let ascends =
+            first_seqno > self.last_seqno && (first_seqno..=MAX_SEQNO).contains(&last_seqno);
         if !ascends || synced_seqno > self.last_seqno {
             return Err(self.bad_numbers(first_seqno, synced_seqno));
         }
@@ -313,8 +314,7 @@ impl LogWriter {
     ) -> Appended {
         let FrameSize { payload_len, count } = size;
         let previous = self.chain;
-        let header =
-            FrameHeader { payload_len, first_seqno, synced_seqno, previous, count, fold };
+        let header = FrameHeader { payload_len, first_seqno, synced_seqno, previous, count, fold };
         let (bytes, checksum) = header.encode(self.segment.identity().salt, self.offset);
         // A process that dies between two stores must not leave the header without the records.
         compiler_fence(Ordering::SeqCst);
