@@ -31,6 +31,8 @@ mod fs;
 
 mod batch;
 
+mod version;
+
 mod db;
 mod scan;
 mod snapshot;
