@@ -15,8 +15,8 @@ pub(crate) enum FileName {
     Lock,
     /// Names the live manifest.
     Current,
-    /// The next `CURRENT` before its rename.
-    CurrentTemp,
+    /// What will be `CURRENT` once it is renamed, by the number of the manifest that it names.
+    CurrentTemp(FileNumber),
     /// Version edits: which tables and segments are live.
     Manifest(FileNumber),
     /// A segment of the value log.
@@ -25,6 +25,8 @@ pub(crate) enum FileName {
     Table(FileNumber),
 }
 
+const TEMP_PREFIX: &str = "CURRENT-";
+const TEMP_SUFFIX: &str = ".tmp";
 const MANIFEST_PREFIX: &str = "MANIFEST-";
 const SEGMENT_SUFFIX: &str = ".vlog";
 const TABLE_SUFFIX: &str = ".table";
@@ -35,10 +37,11 @@ impl FileName {
         match name {
             "LOCK" => return Some(FileName::Lock),
             "CURRENT" => return Some(FileName::Current),
-            "CURRENT.tmp" => return Some(FileName::CurrentTemp),
             _ => {}
         }
-        if let Some(number) = name.strip_prefix(MANIFEST_PREFIX) {
+        if let Some(rest) = name.strip_prefix(TEMP_PREFIX) {
+            parse_number(rest.strip_suffix(TEMP_SUFFIX)?).map(FileName::CurrentTemp)
+        } else if let Some(number) = name.strip_prefix(MANIFEST_PREFIX) {
             parse_number(number).map(FileName::Manifest)
         } else if let Some(number) = name.strip_suffix(SEGMENT_SUFFIX) {
             parse_number(number).map(FileName::Segment)
@@ -57,8 +60,11 @@ impl FileName {
     /// The number in the name, for the files that have one.
     pub(crate) fn number(&self) -> Option<FileNumber> {
         match *self {
-            FileName::Lock | FileName::Current | FileName::CurrentTemp => None,
-            FileName::Manifest(n) | FileName::Segment(n) | FileName::Table(n) => Some(n),
+            FileName::Lock | FileName::Current => None,
+            FileName::CurrentTemp(n)
+            | FileName::Manifest(n)
+            | FileName::Segment(n)
+            | FileName::Table(n) => Some(n),
         }
     }
 }
@@ -68,7 +74,7 @@ impl fmt::Display for FileName {
         match self {
             FileName::Lock => f.write_str("LOCK"),
             FileName::Current => f.write_str("CURRENT"),
-            FileName::CurrentTemp => f.write_str("CURRENT.tmp"),
+            FileName::CurrentTemp(n) => write!(f, "{TEMP_PREFIX}{n:06}{TEMP_SUFFIX}"),
             FileName::Manifest(n) => write!(f, "{MANIFEST_PREFIX}{n:06}"),
             FileName::Segment(n) => write!(f, "{n:06}{SEGMENT_SUFFIX}"),
             FileName::Table(n) => write!(f, "{n:06}{TABLE_SUFFIX}"),
@@ -95,7 +101,7 @@ mod tests {
         let expected = [
             (FileName::Lock, "LOCK"),
             (FileName::Current, "CURRENT"),
-            (FileName::CurrentTemp, "CURRENT.tmp"),
+            (FileName::CurrentTemp(7), "CURRENT-000007.tmp"),
             (FileName::Manifest(7), "MANIFEST-000007"),
             (FileName::Segment(12), "000012.vlog"),
             (FileName::Table(32), "000032.table"),
@@ -123,7 +129,10 @@ mod tests {
             "LOCK ",
             "LOCK.tmp",
             "CURRENT.TMP",
-            "CURRENT.tmp2",
+            "CURRENT.tmp",
+            "CURRENT-000007.tmp2",
+            "CURRENT-000007",
+            "CURRENT-7.tmp",
             "CURRENT\n",
             "MANIFEST-",
             "MANIFEST-7",
@@ -162,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_prints_back(name in "(MANIFEST-)?[0-9+ ]{0,8}(\\.vlog|\\.table)?") {
+        fn what_is_accepted_prints_back(name in "(MANIFEST-|CURRENT-)?[0-9+ ]{0,8}(\\.vlog|\\.table|\\.tmp)?") {
             if let Some(file) = FileName::parse(&name) {
                 prop_assert_eq!(file.to_string(), name);
             }
@@ -171,7 +180,7 @@ mod tests {
         #[test]
         fn every_number_comes_back(n: u64, small in 0..2_000_000u64) {
             for n in [n, small] {
-                for file in [FileName::Manifest(n), FileName::Segment(n), FileName::Table(n)] {
+                for file in [FileName::CurrentTemp(n), FileName::Manifest(n), FileName::Segment(n), FileName::Table(n)] {
                     prop_assert_eq!(FileName::parse(&file.to_string()), Some(file));
                 }
             }

@@ -32,6 +32,8 @@ mod fs;
 mod batch;
 mod vlog;
 
+mod version;
+
 mod db;
 mod scan;
 mod snapshot;
