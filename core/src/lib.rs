@@ -30,6 +30,7 @@ mod filename;
 mod fs;
 
 mod batch;
+mod table;
 
 mod db;
 mod scan;
