@@ -2,16 +2,17 @@
 //!
 //! Lines of 64 bytes, one cache line each: twelve lanes of 16 bits, twelve positions of 24 bits,
 //! one word of flags. A lane holds 14 bits of the key's hash and the two highest bits of a 26-bit
-//! byte position. A key that finds its home line full goes to one of the three after it, and the
-//! home line says how far to look; if those are full too, or the entry lies beyond 64 MiB, the home
-//! line says "search the blocks".
+//! byte position. A key that finds its home line full is displaced to one of the seven after it;
+//! if those are full too, or its entry lies beyond 64 MiB, it must be searched for in the blocks.
+//! The home line's flags say how far to look, whether to search, and, in a filter of 24 bits, for
+//! which keys at all.
 
 /// Bytes of a line.
 pub(super) const LINE_LEN: usize = 64;
 /// Entries of a line.
 const SLOTS: usize = 12;
 /// Lines after the home line that may hold a key of it.
-const REACH: usize = 3;
+const REACH: usize = 7;
 /// Percentage of the slots that is filled.
 const LOAD_PERCENT: u64 = 80;
 /// The first position that cannot be stored.
@@ -19,7 +20,8 @@ pub(super) const POSITION_LIMIT: u64 = 1 << 26;
 
 const POSITIONS: usize = 2 * SLOTS;
 const FLAGS: usize = POSITIONS + 3 * SLOTS;
-const SEARCH: u8 = 4;
+const SEARCH: u32 = 8;
+const FILTER_BITS: u64 = 24;
 const TAG_MASK: u16 = 0xfffc;
 
 /// A line of a locator.
@@ -90,22 +92,31 @@ pub(super) fn position(line: &Line, slot: usize) -> usize {
     ((u32::from(line[2 * slot]) & 3) << 24 | low) as usize
 }
 
-/// Zero when keys of this home line are nowhere else.
 #[inline]
-pub(super) fn flags(line: &Line) -> u8 {
-    line[FLAGS]
+fn flags(line: &Line) -> u32 {
+    u32::from_le_bytes([line[FLAGS], line[FLAGS + 1], line[FLAGS + 2], line[FLAGS + 3]])
 }
 
-/// Lines after this one in which keys of this home line may be.
+/// The bit of the flags that says that a key may be displaced.
 #[inline]
+fn filter_bit(hash: u64) -> u32 {
+    1 << (8 + ((hash >> 16 & 0xffff) * FILTER_BITS >> 16))
+}
+
+/// True when a key that is not in its home line may be elsewhere.
+#[inline]
+pub(super) fn may_be_displaced(line: &Line, hash: u64) -> bool {
+    flags(line) & filter_bit(hash) != 0
+}
+
+/// Lines after this one in which displaced keys of this home line may be.
 pub(super) fn reach(line: &Line) -> usize {
-    usize::from(line[FLAGS] & 3)
+    flags(line) as usize & REACH
 }
 
-/// True when keys of this home line may be in no line at all.
-#[inline]
+/// True when displaced keys of this home line may be in no line at all.
 pub(super) fn must_search(line: &Line) -> bool {
-    line[FLAGS] & SEARCH != 0
+    flags(line) & SEARCH != 0
 }
 
 /// The stored locator for keys with these hashes and positions; position 0 is one that cannot be
@@ -118,21 +129,21 @@ pub(super) fn build(hashes: &[u64], positions: &[u32]) -> Vec<u8> {
     let mut displaced = Vec::new();
     for (&hash, &position) in hashes.iter().zip(positions) {
         let home = home(hash, lines);
-        if position == 0 {
-            table[home][FLAGS] |= SEARCH;
-        } else if !put(&mut table[home], &mut used[home], hash, position) {
+        if position == 0 || !put(&mut table[home], &mut used[home], hash, position) {
             displaced.push((hash, position));
         }
     }
     for (hash, position) in displaced {
         let home = home(hash, lines);
-        let found = (1..=REACH)
-            .find(|step| put(&mut table[home + step], &mut used[home + step], hash, position));
-        let flags = &mut table[home][FLAGS];
-        match found {
-            Some(step) => *flags = *flags & SEARCH | (*flags & 3).max(step as u8),
-            None => *flags |= SEARCH,
-        }
+        let found = (1..=REACH).find(|step| {
+            position != 0 && put(&mut table[home + step], &mut used[home + step], hash, position)
+        });
+        let old = flags(&table[home]);
+        let new = match found {
+            Some(step) => old & !(REACH as u32) | (old & REACH as u32).max(step as u32),
+            None => old | SEARCH,
+        };
+        table[home][FLAGS..].copy_from_slice(&(new | filter_bit(hash)).to_le_bytes());
     }
     out
 }
@@ -162,12 +173,14 @@ mod tests {
         let (table, _) = locator.as_chunks::<LINE_LEN>();
         let home = home(hash, lines);
         let mut found = Vec::new();
-        for line in &table[home..=home + reach(&table[home])] {
+        let displaced = may_be_displaced(&table[home], hash);
+        let reach = if displaced { reach(&table[home]) } else { 0 };
+        for line in &table[home..=home + reach] {
             let bits = matches(line, hash);
             assert_eq!(bits, matches_portable(line, hash as u16 & TAG_MASK));
             found.extend((0..12).filter(|s| bits >> s & 1 == 1).map(|s| position(line, s) as u32));
         }
-        (found, must_search(&table[home]))
+        (found, may_be_displaced(&table[home], hash) && must_search(&table[home]))
     }
 
     #[test]
@@ -197,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn equal_hashes_overflow_into_three_lines_and_then_into_a_search() {
-        let hashes = vec![0x1234_5678_9abc_def0; 60];
-        let positions: Vec<u32> = (1..=60).collect();
-        let (found, search) = probe(&build(&hashes, &positions), 60, hashes[0]);
-        assert_eq!(found, (1..=48).collect::<Vec<u32>>());
+    fn equal_hashes_overflow_into_seven_lines_and_then_into_a_search() {
+        let hashes = vec![0x1234_5678_9abc_def0; 100];
+        let positions: Vec<u32> = (1..=100).collect();
+        let (found, search) = probe(&build(&hashes, &positions), 100, hashes[0]);
+        assert_eq!(found, (1..=96).collect::<Vec<u32>>());
         assert!(search);
-        let (found, search) = probe(&build(&hashes[..48], &positions[..48]), 48, hashes[0]);
-        assert_eq!((found.len(), search), (48, false));
+        let (found, search) = probe(&build(&hashes[..96], &positions[..96]), 96, hashes[0]);
+        assert_eq!((found.len(), search), (96, false));
     }
 
     #[test]

@@ -179,7 +179,11 @@ impl Table {
         if let Some(found) = self.probe(line, key, hash)? {
             return self.visible(found, key, max_seqno);
         }
-        if locator::flags(line) == 0 { Ok(None) } else { self.get_displaced(key, hash, max_seqno) }
+        if locator::may_be_displaced(line, hash) {
+            self.get_displaced(key, hash, max_seqno)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The kind of the newest version of `key`.
