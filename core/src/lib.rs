@@ -29,10 +29,16 @@ mod types;
 mod filename;
 mod fs;
 
+mod iter;
+
 mod batch;
+mod memtable;
+mod table;
 mod vlog;
 
 mod version;
+
+mod engine;
 
 mod db;
 mod scan;
