@@ -29,6 +29,7 @@ mod types;
 mod fs;
 
 mod batch;
+mod memtable;
 
 mod db;
 mod scan;
