@@ -17,7 +17,7 @@ use super::state::{Change, Counters, Engine, lock, wait};
 use super::view::{Run, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::{Cursor, Merge};
-use crate::table::{ReadMode, Table, TableIter};
+use crate::table::{IterMode, Table, TableIter};
 use crate::types::SeqNo;
 use crate::version::{KeyRange, RunMeta, VersionState};
 
@@ -234,7 +234,7 @@ impl RunSource {
         self.index = index;
         self.iter = None;
         if let Some(table) = self.tables.get(index) {
-            let mut iter = TableIter::new(Arc::clone(table), ReadMode::Buffered);
+            let mut iter = TableIter::new(Arc::clone(table), IterMode::Buffered)?;
             iter.seek_to_first()?;
             self.iter = Some(iter);
         }

@@ -12,15 +12,20 @@ use super::state::{Engine, lock};
 use super::view::{MemPart, View};
 use crate::checksum::hash_key;
 use crate::error::Result;
-use crate::memtable::WalkCursor;
+use crate::memtable::Inserted;
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 
 /// How far a memtable has been counted.
-#[derive(Default)]
 pub(crate) struct CountState {
-    cursor: WalkCursor,
+    cursor: Inserted,
     upto: SeqNo,
     delta: i64,
+}
+
+impl Default for CountState {
+    fn default() -> CountState {
+        CountState { cursor: Inserted::NONE, upto: 0, delta: 0 }
+    }
 }
 
 /// How one write of `kind` changes the number of keys, given whether its key was there.
@@ -57,10 +62,9 @@ fn walk(
     hash_seed: u64,
     state: &mut CountState,
 ) -> Result<i64> {
-    let mut cursor = state.cursor;
     let mut delta = state.delta;
     let mut failure = None;
-    part.memtable.for_each_since(&mut cursor, upto, |key, kind, older| {
+    let cursor = part.memtable.for_each_since(state.cursor, upto, |key, kind, older| {
         if failure.is_some() {
             return;
         }

@@ -11,7 +11,7 @@ use super::view::{MemPart, View};
 use crate::error::Result;
 use crate::iter::{Cursor, Merge};
 use crate::memtable::{MemEntry, MemIter};
-use crate::table::{ReadMode, TableIter};
+use crate::table::{IterMode, TableIter};
 use crate::types::{Kind, SeqNo};
 
 /// A position over the whole tree between two bounds.
@@ -299,15 +299,13 @@ struct RunChild {
     run: usize,
     table: usize,
     iter: Option<TableIter>,
-    /// The open table holds several versions of some key.
-    versions: bool,
     seqno: SeqNo,
     key: Vec<u8>,
 }
 
 impl RunChild {
     fn new(view: Arc<View>, run: usize, seqno: SeqNo) -> RunChild {
-        RunChild { view, run, table: 0, iter: None, versions: false, seqno, key: Vec::new() }
+        RunChild { view, run, table: 0, iter: None, seqno, key: Vec::new() }
     }
 
     /// The iterator of a child that is valid.
@@ -322,21 +320,22 @@ impl RunChild {
     }
 
     /// Opens the table at `index`; none when there is no such table.
-    fn open(&mut self, index: usize) -> Option<&mut TableIter> {
-        let tables = &self.view.version.runs[self.run].tables;
+    fn open(&mut self, index: usize) -> Result<Option<&mut TableIter>> {
         if self.table != index || self.iter.is_none() {
-            self.iter = tables.get(index).map(|(_, table)| {
-                self.versions = table.has_versions();
-                TableIter::new(Arc::clone(table), ReadMode::Mapped)
-            });
+            let tables = &self.view.version.runs[self.run].tables;
+            let Some((_, table)) = tables.get(index) else {
+                self.iter = None;
+                return Ok(None);
+            };
+            self.iter = Some(TableIter::new(Arc::clone(table), IterMode::Mapped)?);
             self.table = index;
         }
-        self.iter.as_mut()
+        Ok(self.iter.as_mut())
     }
 
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         let index = self.view.version.runs[self.run].position(key);
-        if let Some(iter) = self.open(index) {
+        if let Some(iter) = self.open(index)? {
             iter.seek(key)?;
         }
         self.settle_forward()
@@ -349,7 +348,7 @@ impl RunChild {
             self.iter = None;
             return Ok(());
         };
-        if let Some(iter) = self.open(index) {
+        if let Some(iter) = self.open(index)? {
             iter.seek_before(key)?;
         }
         self.settle_backward()
@@ -358,14 +357,8 @@ impl RunChild {
     #[inline]
     fn next(&mut self) -> Result<()> {
         let Some(iter) = &mut self.iter else { return Ok(()) };
-        if self.versions {
-            self.key.clear();
-            self.key.extend_from_slice(iter.key());
-            iter.next()?;
-            while iter.valid() && iter.key() == self.key.as_slice() {
-                iter.next()?;
-            }
-        } else {
+        iter.next()?;
+        while iter.valid() && iter.is_older_version() {
             iter.next()?;
         }
         self.settle_forward()
@@ -374,12 +367,13 @@ impl RunChild {
     #[inline]
     fn prev(&mut self) -> Result<()> {
         let Some(iter) = &mut self.iter else { return Ok(()) };
-        if self.versions {
+        if iter.is_older_version() {
             self.key.clear();
             self.key.extend_from_slice(iter.key());
             iter.seek_before(&self.key)?;
         } else {
             iter.prev()?;
+            to_newest(iter, &mut self.key)?;
         }
         self.settle_backward()
     }
@@ -395,7 +389,7 @@ impl RunChild {
                 iter.next()?;
             }
             let next = self.table + 1;
-            if let Some(iter) = self.open(next) {
+            if let Some(iter) = self.open(next)? {
                 iter.seek_to_first()?;
             }
         }
@@ -410,13 +404,10 @@ impl RunChild {
                 if iter.seqno() <= self.seqno {
                     return Ok(());
                 }
-                if !self.versions {
-                    iter.prev()?;
-                    continue;
-                }
                 self.key.clear();
                 self.key.extend_from_slice(iter.key());
-                while iter.valid() && iter.key() == self.key.as_slice() {
+                iter.next()?;
+                while iter.valid() && iter.is_older_version() {
                     if iter.seqno() <= self.seqno {
                         return Ok(());
                     }
@@ -428,10 +419,25 @@ impl RunChild {
                 self.iter = None;
                 return Ok(());
             };
-            if let Some(iter) = self.open(previous) {
+            self.iter = None;
+            if let Some(iter) = self.open(previous)? {
                 iter.seek_to_last()?;
+            }
+            if let Some(iter) = &mut self.iter {
+                to_newest(iter, &mut self.key)?;
             }
         }
         Ok(())
     }
+}
+
+/// From the oldest version of a key to its newest.
+#[inline]
+fn to_newest(iter: &mut TableIter, scratch: &mut Vec<u8>) -> Result<()> {
+    if iter.valid() && iter.is_older_version() {
+        scratch.clear();
+        scratch.extend_from_slice(iter.key());
+        iter.seek(scratch)?;
+    }
+    Ok(())
 }

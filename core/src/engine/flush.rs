@@ -11,7 +11,7 @@ use super::obsolete;
 use super::retain::Retain;
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Counters, Engine, Env, lock};
-use super::view::{MemPart, Version, View};
+use super::view::{MemPart, Version, View, key_count};
 use crate::error::Result;
 use crate::table::Table;
 use crate::types::{Kind, SeqNo, ValuePointer};
@@ -118,7 +118,7 @@ impl Engine {
         let mut change = Change::default();
         let run = files.state.next_run;
         describe(part, &flushed, run, &mut change.edit);
-        let count = files.state.default_count() as i64 + flushed.delta;
+        let count = key_count(&files.state) as i64 + flushed.delta;
         change.edit.set_count(crate::types::DEFAULT_KEYSPACE, count.max(0) as u64);
         change.tables = flushed.tables;
         change.retired_parts.push(part.segment.id());

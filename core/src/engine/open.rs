@@ -17,16 +17,17 @@ use super::obsolete;
 use super::run_writer::open_table;
 use super::state::{Counters, Engine, Env, Files, NextSegment, Shared, lock};
 use super::sync::SyncQueue;
-use super::view::{MemPart, Version, View};
+use super::view::{MemPart, Version, View, key_count};
 use super::write::{Writer, random_word};
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{DirEntry, FileSystem, LockGuard, LockKind, PathKind};
+use crate::memtable::MemEntry;
 use crate::options::Options;
 use crate::table::Table;
 use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
-use crate::version::{self, Manifest, SegmentMeta, TableMeta, VersionEdit, VersionState};
+use crate::version::{self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState};
 use crate::vlog::{LogWriter, OpenFor, Segment, SegmentIdentity, replay};
 
 /// The first segment of an empty database.
@@ -170,7 +171,7 @@ fn recover(env: &Env, state: VersionState, listing: &[DirEntry]) -> Result<Recov
     let mut log = Vec::new();
     for (id, meta) in &state.segments {
         let segment = Arc::new(open_segment(env, meta)?);
-        if !meta.is_flushed() {
+        if !meta.state == SegmentState::Flushed {
             log.push(Arc::clone(&segment));
         }
         segments.insert(*id, segment);
@@ -199,7 +200,7 @@ fn open_segment(env: &Env, meta: &SegmentMeta) -> Result<Segment> {
         db_id: env.database_id,
         size_bytes: meta.size_bytes,
     };
-    let purpose = if meta.is_flushed() { OpenFor::Values } else { OpenFor::Replay };
+    let purpose = if meta.state == SegmentState::Flushed { OpenFor::Values } else { OpenFor::Replay };
     Segment::open(&*env.fs, &FileName::Segment(meta.file).path(&env.dir), identity, purpose)
 }
 
@@ -217,10 +218,14 @@ fn replay_log(
             parts.insert(0, Arc::new(MemPart::new(Arc::clone(&log[newest]))));
         }
         let hash = hash_key(record.key, env.hash_seed);
-        let len = record.value.len() as u32;
-        let memtable = &parts[0].memtable;
-        // SAFETY: nobody else knows this memtable yet; replay visits numbers in ascending order.
-        unsafe { memtable.insert(record.key, hash, record.seqno, record.kind, record.offset, len) };
+        let entry = MemEntry {
+            seqno: record.seqno,
+            kind: record.kind,
+            offset: record.offset,
+            value_len: record.value.len() as u32,
+        };
+        // SAFETY: nobody else knows this memtable yet.
+        unsafe { parts[0].memtable.insert(record.key, hash, entry) };
         Ok(())
     })?;
     Ok((parts, replayed.last_seqno))
@@ -239,7 +244,7 @@ fn start(env: Env, guard: Box<dyn LockGuard>, mut found: Recovered) -> Result<Ar
         let number = env.new_file_number();
         edit.next_file = Some(env.next_file.load(Ordering::Relaxed));
         found.state = found.state.with(&edit)?;
-        let manifest = Manifest::create(&env.fs, &env.dir, number, &found.state)?;
+        let manifest = Manifest::create(&*env.fs, &env.dir, number, &found.state)?;
         Ok((manifest, segment))
     });
     let (manifest, segment) = match committed {
@@ -280,7 +285,7 @@ fn flush_recovered(env: &Env, found: &mut Recovered, made: &mut Vec<FileName>) -
         made.extend(flushed.run.metas.iter().map(|meta| FileName::Table(meta.number)));
         let mut edit = VersionEdit::new();
         flush::describe(&part, &flushed, found.state.next_run, &mut edit);
-        let count = found.state.default_count() as i64 + flushed.delta;
+        let count = key_count(&found.state) as i64 + flushed.delta;
         edit.set_count(DEFAULT_KEYSPACE, count.max(0) as u64);
         edit.last_seqno = Some(part.memtable.last_seqno());
         edit.next_file = Some(env.next_file.load(Ordering::Relaxed));
@@ -290,7 +295,7 @@ fn flush_recovered(env: &Env, found: &mut Recovered, made: &mut Vec<FileName>) -
     // What is left of the log holds no whole frame: an empty segment, or one behind a torn tail.
     let mut edit = VersionEdit::new();
     for (id, meta) in &found.state.segments {
-        if !meta.is_flushed() {
+        if !meta.state == SegmentState::Flushed {
             edit.remove_segment(*id);
         }
     }

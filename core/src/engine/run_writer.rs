@@ -55,10 +55,8 @@ impl<'a> RunWriter<'a> {
                 let path = FileName::Table(number).path(&self.env.dir);
                 let file = self.env.fs.create(&path)?;
                 self.numbers.push(number);
-                let params = TableParams {
-                    hash_seed: self.env.hash_seed,
-                    seqno_base: self.seqno_base,
-                };
+                let (hash_seed, seqno_base) = (self.env.hash_seed, self.seqno_base);
+                let params = TableParams { number, hash_seed, seqno_base };
                 empty.insert(TableBuilder::new(file, params))
             }
         };

@@ -305,7 +305,7 @@ impl Engine {
         let number = self.env.new_file_number();
         let mut next = next.clone();
         next.next_file = next.next_file.max(number + 1);
-        let manifest = Manifest::create(&self.env.fs, &self.env.dir, number, &next).map_err(
+        let manifest = Manifest::create(&*self.env.fs, &self.env.dir, number, &next).map_err(
             |error| match error.kind() {
                 ErrorKind::Poisoned => self.poison(&error),
                 _ => error,
@@ -334,7 +334,7 @@ impl Engine {
 
 /// Bytes of log that wait for their flush.
 pub(crate) fn backlog_bytes(view: &View) -> u64 {
-    view.parts.iter().skip(1).map(|part| part.segment.size_bytes()).sum()
+    view.parts.iter().skip(1).map(|part| part.segment.identity().size_bytes).sum()
 }
 
 #[cold]

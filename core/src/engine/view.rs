@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::memtable::Memtable;
 use crate::table::Table;
 use crate::types::{DEFAULT_KEYSPACE, FileNumber, SegmentId, ValuePointer};
-use crate::version::{TableMeta, VersionState};
+use crate::version::{SegmentState, TableMeta, VersionState};
 use crate::vlog::Segment;
 
 /// A memtable and the segment that it indexes.
@@ -25,7 +25,7 @@ pub(crate) struct MemPart {
 impl MemPart {
     /// An empty memtable over `segment`.
     pub(crate) fn new(segment: Arc<Segment>) -> MemPart {
-        let memtable = Arc::new(Memtable::new(segment.size_bytes()));
+        let memtable = Arc::new(Memtable::new(segment.identity().size_bytes));
         MemPart { memtable, segment, count: Mutex::default() }
     }
 }
@@ -88,6 +88,11 @@ impl Run {
     }
 }
 
+/// The number of keys in the runs of a state.
+pub(crate) fn key_count(state: &VersionState) -> u64 {
+    state.counts.get(&DEFAULT_KEYSPACE).copied().unwrap_or(0)
+}
+
 impl Version {
     /// Puts the open files of a state together; Corruption never: the maps are complete.
     pub(crate) fn build(
@@ -109,12 +114,12 @@ impl Version {
         }
         let mut flushed = Vec::new();
         for (id, meta) in &state.segments {
-            if meta.is_flushed() {
+            if meta.state == SegmentState::Flushed {
                 let segment = segments.get(id).ok_or_else(|| missing("segment", *id))?;
                 flushed.push(Arc::clone(segment));
             }
         }
-        let count = state.counts.get(&DEFAULT_KEYSPACE).copied().unwrap_or(0);
+        let count = key_count(state);
         Ok(Version { runs, segments: flushed, count })
     }
 

@@ -17,6 +17,7 @@ use crate::batch::BatchEntry;
 use crate::checksum::{hash_key, mix64};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
+use crate::memtable::MemEntry;
 use crate::options::{Durability, WriteOptions};
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 use crate::version::SegmentMeta;
@@ -113,11 +114,14 @@ impl Engine {
         let records = entries.clone().map(|e| (e.kind, e.key, e.value));
         let appended = writer.log.append(size, first, synced, records, |record| {
             let hash = hash_key(record.key, hash_seed);
-            let (seqno, kind) = (record.seqno, record.kind);
-            // SAFETY: the writer's lock is held, so nobody else inserts; numbers ascend.
-            unsafe {
-                memtable.insert(record.key, hash, seqno, kind, record.offset, record.value_len);
-            }
+            let entry = MemEntry {
+                seqno: record.seqno,
+                kind: record.kind,
+                offset: record.offset,
+                value_len: record.value_len,
+            };
+            // SAFETY: the writer's lock is held, so nobody else inserts.
+            unsafe { memtable.insert(record.key, hash, entry) };
         });
         if let Err(error) = appended {
             return Err(self.poison(&error));

@@ -13,7 +13,7 @@ use super::count;
 use super::obsolete;
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Counters, Engine, closed_error, lock};
-use super::view::MemPart;
+use super::view::{MemPart, key_count};
 use super::write::Writer;
 use crate::batch::BatchEntry;
 use crate::checksum::hash_key;
@@ -89,7 +89,7 @@ impl Engine {
             change.tables.push(Arc::new(super::run_writer::open_table(&self.env, &meta)?));
             change.edit.add_table(run_id, meta);
         }
-        let count = files.state.default_count() as i64 + delta;
+        let count = key_count(&files.state) as i64 + delta;
         change.edit.set_count(DEFAULT_KEYSPACE, count.max(0) as u64);
         self.stamp(&mut change.edit);
         change.edit.last_seqno = Some(last);
