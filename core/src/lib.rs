@@ -24,6 +24,7 @@ mod coding;
 mod error;
 mod key;
 mod options;
+mod report;
 mod types;
 
 mod filename;
@@ -46,9 +47,10 @@ mod snapshot;
 mod value;
 
 pub use batch::WriteBatch;
-pub use db::{Db, Health, Progress, Stats};
+pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Durability, OptionInfo, Options, WriteOptions};
+pub use report::{Health, Progress, Stats};
 pub use scan::{Entry, Scan, ScanOptions};
 pub use snapshot::Snapshot;
 pub use types::{FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};
