@@ -136,7 +136,10 @@ impl Index for Locked {
     }
     fn seek(&self, key: &Key) -> usize {
         let map = self.0.lock().unwrap();
-        map.range::<[u8], _>((Bound::Included(&key.bytes[..]), Bound::Unbounded)).take(10).map(black_box).count()
+        map.range::<[u8], _>((Bound::Included(&key.bytes[..]), Bound::Unbounded))
+            .take(10)
+            .map(black_box)
+            .count()
     }
 }
 
@@ -162,7 +165,8 @@ impl Index for Skip {
     }
 }
 
-const ROWS: [&str; 6] = ["insert", "get, hit", "get, miss", "seek + 10", "scan, a key", "overwrite"];
+const ROWS: [&str; 6] =
+    ["insert", "get, hit", "get, miss", "seek + 10", "scan, a key", "overwrite"];
 
 /// The rows' figures of one round.
 fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut String) -> [f64; 6] {
@@ -184,7 +188,8 @@ fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut Stri
     });
     assert_eq!(found, 0);
     let few = &others[..count / 8];
-    let seek = time(few.len(), || assert!(few.iter().map(|key| index.seek(key)).sum::<usize>() > 0));
+    let seek =
+        time(few.len(), || assert!(few.iter().map(|key| index.seek(key)).sum::<usize>() > 0));
     let scan = time(count, || assert_eq!(index.scan(), count));
     let overwrite = time(few.len(), || fill(few));
     [insert, hit, miss, seek, scan, overwrite]
