@@ -26,9 +26,19 @@ mod key;
 mod options;
 mod types;
 
+mod filename;
 mod fs;
 
+mod iter;
+
 mod batch;
+mod memtable;
+mod table;
+mod vlog;
+
+mod version;
+
+mod engine;
 
 mod db;
 mod scan;
