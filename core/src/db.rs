@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, OsFileSystem};
 use crate::key::LookupKey;
 use crate::options::{Options, WriteOptions};
+use crate::report::{Health, Progress, Stats};
 use crate::scan::{Scan, ScanOptions};
 use crate::snapshot::Snapshot;
 use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_VALUE_LEN, SeqNo};
@@ -27,68 +28,6 @@ pub struct Db {
     handle: Arc<Handle>,
 }
 
-/// How far a long call has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Bytes done.
-    pub done_bytes: u64,
-    /// Bytes to do, estimated.
-    pub total_bytes: u64,
-}
-
-/// What stands in the way of writes, if anything.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Health {
-    /// Why writes are refused until the database is opened again.
-    pub poisoned: Option<Error>,
-    /// The newest failure of background work, which is being tried again.
-    pub background_error: Option<Error>,
-    /// Microseconds that writers have been delayed since open.
-    pub stalled_us: u64,
-}
-
-/// Counts and sizes; totals are since open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Sequence number of the newest write.
-    pub seqno: SeqNo,
-    /// Memtables, the active one included.
-    pub memtables: usize,
-    /// Heap that they take, in bytes.
-    pub memtable_bytes: u64,
-    /// Sorted runs.
-    pub runs: usize,
-    /// Tables in them.
-    pub tables: usize,
-    /// Their files, in bytes.
-    pub table_bytes: u64,
-    /// Segments of the value log.
-    pub segments: usize,
-    /// Their files, in bytes, preallocated space included.
-    pub segment_bytes: u64,
-    /// Registered snapshots.
-    pub snapshots: usize,
-    /// Memtables flushed.
-    pub flushes: u64,
-    /// Compactions done.
-    pub compactions: u64,
-    /// Bytes of tables that compactions have read.
-    pub compaction_bytes_read: u64,
-    /// Bytes of tables that compactions have written.
-    pub compaction_bytes_written: u64,
-    /// Bytes of tables that flushes and large batches have written.
-    pub flush_bytes_written: u64,
-    /// Bytes appended to the log.
-    pub log_bytes_written: u64,
-    /// Device flushes of the log.
-    pub syncs: u64,
-    /// Microseconds that writers have been delayed.
-    pub stalled_us: u64,
-}
-
 impl Db {
     /// Opens the database in the directory `path`, creating it where the options allow.
     ///
@@ -100,7 +39,7 @@ impl Db {
     ///
     /// [`Durability`]: crate::Durability
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Db> {
-        Db::open_on(Arc::new(OsFileSystem::new()), path.as_ref(), options)
+        Db::open_on(Arc::new(OsFileSystem), path.as_ref(), options)
     }
 
     /// Opens on any file system.
@@ -112,7 +51,7 @@ impl Db {
     /// Deletes the database in the directory `path`: its own files, and the directory when nothing
     /// else is in it. NotFound when there is none, Locked while it is open.
     pub fn destroy(path: impl AsRef<Path>) -> Result<()> {
-        engine::destroy(&OsFileSystem::new(), path.as_ref())
+        engine::destroy(&OsFileSystem, path.as_ref())
     }
 
     /// Stores `value` under `key`, replacing what was there, at the database's durability. The
@@ -392,7 +331,11 @@ impl Handle {
         Ok(values)
     }
 
-    pub(crate) fn scan(this: &Arc<Handle>, options: &ScanOptions, at: Option<SeqNo>) -> Result<Scan> {
+    pub(crate) fn scan(
+        this: &Arc<Handle>,
+        options: &ScanOptions,
+        at: Option<SeqNo>,
+    ) -> Result<Scan> {
         let (view, seqno) = this.engine.pin(at)?;
         Ok(Scan::new(Arc::clone(this), view, seqno, options))
     }

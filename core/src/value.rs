@@ -74,6 +74,14 @@ impl AsRef<[u8]> for Value {
     }
 }
 
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Value {}
+
 impl PartialEq<[u8]> for Value {
     fn eq(&self, other: &[u8]) -> bool {
         **self == *other

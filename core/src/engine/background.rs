@@ -151,9 +151,8 @@ fn run_flush(engine: &Engine) {
     loop {
         {
             let mut shared = lock(&engine.shared);
-            let idle = || {
-                engine.view.load().parts.len() < 2 || engine.is_poisoned.load(Ordering::Relaxed)
-            };
+            let idle =
+                || engine.view.load().parts.len() < 2 || engine.is_poisoned.load(Ordering::Relaxed);
             while !shared.stop && idle() {
                 shared = wait(&engine.work, shared);
             }
@@ -255,4 +254,3 @@ fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>) -> LogTask {
         }
     }
 }
-

@@ -167,7 +167,8 @@ impl Engine {
         merge.seek(b"")?;
         while merge.valid() {
             if seen.is_multiple_of(CHECK_EVERY) {
-                let read = (u128::from(total) * u128::from(seen) / u128::from(entries.max(1))) as u64;
+                let read =
+                    (u128::from(total) * u128::from(seen) / u128::from(entries.max(1))) as u64;
                 if check(read).is_break() {
                     return Err(Error::new(ErrorKind::Cancelled, "compaction was cancelled"));
                 }

@@ -37,12 +37,7 @@ pub(crate) fn change(existed: bool, kind: Kind) -> i64 {
 /// How many keys `part` adds, up to `upto`, to `older`, the view of everything before it.
 ///
 /// Costs one look-up below the memtable per key that is new in it since the last call.
-pub(crate) fn delta(
-    part: &MemPart,
-    older: &View,
-    upto: SeqNo,
-    hash_seed: u64,
-) -> Result<i64> {
+pub(crate) fn delta(part: &MemPart, older: &View, upto: SeqNo, hash_seed: u64) -> Result<i64> {
     let mut state = lock(&part.count);
     if upto <= state.upto {
         // Somebody counted further than this caller's view; walk what it sees from the start.
@@ -64,12 +59,12 @@ fn walk(
 ) -> Result<i64> {
     let mut delta = state.delta;
     let mut failure = None;
-    let cursor = part.memtable.for_each_since(state.cursor, upto, |key, kind, older| {
+    let cursor = part.memtable.for_each_since(state.cursor, upto, |key, kind, before| {
         if failure.is_some() {
             return;
         }
-        let existed = match older {
-            Some(older) => Ok(older != Kind::Delete),
+        let existed = match before {
+            Some(before) => Ok(before != Kind::Delete),
             None => older.contains(key, hash_key(key, hash_seed), MAX_SEQNO),
         };
         match existed {

@@ -14,13 +14,13 @@ use super::state::{Change, Counters, Engine, Env, lock};
 use super::view::{MemPart, Version, View, key_count};
 use crate::error::Result;
 use crate::table::Table;
-use crate::types::{Kind, SeqNo, ValuePointer};
+use crate::types::{FileNumber, Kind, SeqNo, ValuePointer};
 use crate::version::VersionEdit;
 
 /// A memtable as tables, not yet committed.
 pub(crate) struct Flushed {
     pub(crate) run: FinishedRun,
-    pub(crate) tables: Vec<Arc<Table>>,
+    pub(crate) tables: Vec<(FileNumber, Arc<Table>)>,
     /// Keys that it adds to what is older.
     pub(crate) delta: i64,
 }

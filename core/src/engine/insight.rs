@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::state::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::key::put_prefix;
-use crate::options::{Health, Stats};
+use crate::report::{Health, Stats};
 use crate::types::DEFAULT_KEYSPACE;
 use crate::version::KeyRange;
 

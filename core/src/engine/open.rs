@@ -27,7 +27,9 @@ use crate::memtable::MemEntry;
 use crate::options::Options;
 use crate::table::Table;
 use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
-use crate::version::{self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState};
+use crate::version::{
+    self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState,
+};
 use crate::vlog::{LogWriter, OpenFor, Segment, SegmentIdentity, replay};
 
 /// The first segment of an empty database.
@@ -37,11 +39,7 @@ const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 const FLUSH_AT_CLOSE_BYTES: u64 = 1 << 20;
 
 /// Opens, and where asked for creates, the database in `dir`.
-pub(crate) fn open(
-    fs: Arc<dyn FileSystem>,
-    dir: &Path,
-    options: &Options,
-) -> Result<Arc<Engine>> {
+pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Result<Arc<Engine>> {
     options.check()?;
     let exists = find(&*fs, dir, options)?;
     let kind = if options.read_only { LockKind::Shared } else { LockKind::Exclusive };
@@ -171,7 +169,7 @@ fn recover(env: &Env, state: VersionState, listing: &[DirEntry]) -> Result<Recov
     let mut log = Vec::new();
     for (id, meta) in &state.segments {
         let segment = Arc::new(open_segment(env, meta)?);
-        if !meta.state == SegmentState::Flushed {
+        if meta.state != SegmentState::Flushed {
             log.push(Arc::clone(&segment));
         }
         segments.insert(*id, segment);
@@ -200,7 +198,8 @@ fn open_segment(env: &Env, meta: &SegmentMeta) -> Result<Segment> {
         db_id: env.database_id,
         size_bytes: meta.size_bytes,
     };
-    let purpose = if meta.state == SegmentState::Flushed { OpenFor::Values } else { OpenFor::Replay };
+    let purpose =
+        if meta.state == SegmentState::Flushed { OpenFor::Values } else { OpenFor::Replay };
     Segment::open(&*env.fs, &FileName::Segment(meta.file).path(&env.dir), identity, purpose)
 }
 
@@ -290,12 +289,12 @@ fn flush_recovered(env: &Env, found: &mut Recovered, made: &mut Vec<FileName>) -
         edit.last_seqno = Some(part.memtable.last_seqno());
         edit.next_file = Some(env.next_file.load(Ordering::Relaxed));
         found.state = found.state.with(&edit)?;
-        found.tables.extend(flushed.tables.into_iter().map(|table| (table.number(), table)));
+        found.tables.extend(flushed.tables);
     }
     // What is left of the log holds no whole frame: an empty segment, or one behind a torn tail.
     let mut edit = VersionEdit::new();
     for (id, meta) in &found.state.segments {
-        if !meta.state == SegmentState::Flushed {
+        if meta.state != SegmentState::Flushed {
             edit.remove_segment(*id);
         }
     }
@@ -314,7 +313,7 @@ fn live_names(state: &VersionState, manifest: u64) -> impl Fn(FileName) -> bool 
     let segments: Vec<u64> = state.segments.values().map(|meta| meta.file).collect();
     move |name| match name {
         FileName::Lock | FileName::Current => true,
-        FileName::CurrentTemp => false,
+        FileName::CurrentTemp(_) => false,
         FileName::Manifest(number) => number == manifest,
         FileName::Segment(number) => segments.contains(&number),
         FileName::Table(number) => tables.contains(&number),

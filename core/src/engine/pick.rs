@@ -40,7 +40,10 @@ pub(crate) fn pick(state: &VersionState, busy: &[RunId]) -> Option<Job> {
     let runs = &state.runs;
     let free = |index: usize| !busy.contains(&runs[index].id);
     let joinable = |newer: &usize| {
-        free(*newer) && free(newer + 1) && large(&runs[*newer]) && disjoint(&runs[*newer], &runs[newer + 1])
+        free(*newer)
+            && free(newer + 1)
+            && large(&runs[*newer])
+            && disjoint(&runs[*newer], &runs[newer + 1])
     };
     if let Some(newer) = (0..runs.len().saturating_sub(1)).find(joinable) {
         return Some(Job::Join { newer });
@@ -136,7 +139,9 @@ mod tests {
 
     #[test]
     fn a_stable_shape_is_reached_whatever_arrives() {
-        for size_of in [|_| 10u64, |i: u64| 1 + i * 37 % 50, |i: u64| if i % 9 == 0 { 500 } else { 5 }] {
+        for size_of in
+            [|_| 10u64, |i: u64| 1 + i * 37 % 50, |i: u64| if i % 9 == 0 { 500 } else { 5 }]
+        {
             let mut sizes: Vec<u64> = Vec::new();
             let mut written = 0u64;
             let mut arrived = 0u64;

@@ -27,7 +27,11 @@ impl Engine {
         let lower = writer.low.clone().unwrap_or_else(|| prefix(0));
         let upper = writer.high.clone().unwrap_or_else(|| prefix(1));
         let mut cursor = TreeCursor::new(view, seqno, lower, upper);
-        if first { cursor.seek_to_first()? } else { cursor.seek_to_last()? }
+        if first {
+            cursor.seek_to_first()?
+        } else {
+            cursor.seek_to_last()?
+        }
         if !cursor.valid() {
             return Ok(None);
         }

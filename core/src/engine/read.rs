@@ -96,9 +96,7 @@ impl View {
             if let Some(entry) = table.get(key, hash, seqno)? {
                 return match entry.kind {
                     Kind::Delete => Ok(None),
-                    Kind::Put => {
-                        Ok(Some(Found { value: entry.value, owner: Owner::Table(table) }))
-                    }
+                    Kind::Put => Ok(Some(Found { value: entry.value, owner: Owner::Table(table) })),
                     Kind::Pointer => self.resolve(key, entry.value).map(Some),
                 };
             }

@@ -76,7 +76,8 @@ mod tests {
     fn no_reader_sees_a_difference_and_nothing_superfluous_stays() {
         for pattern in 0..32u32 {
             let kind = |bit: u32| if pattern >> bit & 1 == 1 { Kind::Delete } else { Kind::Put };
-            let versions: Vec<_> = (0..5).rev().map(|i| (SeqNo::from(i) * 2 + 2, kind(i))).collect();
+            let versions: Vec<_> =
+                (0..5).rev().map(|i| (SeqNo::from(i) * 2 + 2, kind(i))).collect();
             for set in 0..(1u32 << 11) {
                 let snapshots: Vec<SeqNo> =
                     (1..12).filter(|bit| set >> (bit - 1) & 1 == 1).map(SeqNo::from).collect();

@@ -114,8 +114,9 @@ impl Drop for RunWriter<'_> {
 
 impl FinishedRun {
     /// Opens the tables for readers. They are new: nothing has been read from them yet.
-    pub(crate) fn open(&self, env: &Env) -> Result<Vec<Arc<Table>>> {
-        self.metas.iter().map(|meta| open_table(env, meta).map(Arc::new)).collect()
+    pub(crate) fn open(&self, env: &Env) -> Result<Vec<(FileNumber, Arc<Table>)>> {
+        let open = |meta: &TableMeta| Ok((meta.number, Arc::new(open_table(env, meta)?)));
+        self.metas.iter().map(open).collect()
     }
 
     /// Deletes the tables again, for a job that fails before its edit.
@@ -128,6 +129,5 @@ impl FinishedRun {
 /// Opens a table that the state names.
 pub(crate) fn open_table(env: &Env, meta: &TableMeta) -> Result<Table> {
     let path = FileName::Table(meta.number).path(&env.dir);
-    let fs = Arc::clone(&env.fs);
-    Table::open(fs, &path, meta.number, meta.size_bytes, env.hash_seed, meta.seqno_base)
+    Table::open(&env.fs, &path, meta.number, meta.size_bytes, env.hash_seed, meta.seqno_base)
 }

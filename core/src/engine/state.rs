@@ -78,7 +78,7 @@ pub(crate) struct Files {
 #[derive(Default)]
 pub(crate) struct Change {
     pub(crate) edit: VersionEdit,
-    pub(crate) tables: Vec<Arc<Table>>,
+    pub(crate) tables: Vec<(FileNumber, Arc<Table>)>,
     /// A new segment of the log.
     pub(crate) segment: Option<Arc<Segment>>,
     /// Segments whose memtables leave the view.
@@ -268,9 +268,7 @@ impl Engine {
         let state = files.state.with(&change.edit)?;
         self.write_edit(files, &change.edit, &state)?;
         files.state = state;
-        for table in change.tables {
-            files.tables.insert(table.number(), table);
-        }
+        files.tables.extend(change.tables);
         if let Some(segment) = change.segment {
             files.segments.insert(segment.id(), segment);
         }
@@ -305,12 +303,13 @@ impl Engine {
         let number = self.env.new_file_number();
         let mut next = next.clone();
         next.next_file = next.next_file.max(number + 1);
-        let manifest = Manifest::create(&*self.env.fs, &self.env.dir, number, &next).map_err(
-            |error| match error.kind() {
-                ErrorKind::Poisoned => self.poison(&error),
-                _ => error,
-            },
-        )?;
+        let manifest =
+            Manifest::create(&*self.env.fs, &self.env.dir, number, &next).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::Poisoned => self.poison(&error),
+                    _ => error,
+                }
+            })?;
         let old = std::mem::replace(&mut files.manifest, manifest);
         super::obsolete::retire_manifest(self, &old);
         Ok(())

@@ -107,7 +107,8 @@ impl Version {
         for run in &state.runs {
             let mut open = Vec::with_capacity(run.tables.len());
             for meta in &run.tables {
-                let table = tables.get(&meta.number).ok_or_else(|| missing("table", meta.number))?;
+                let table =
+                    tables.get(&meta.number).ok_or_else(|| missing("table", meta.number))?;
                 open.push((Arc::clone(meta), Arc::clone(table)));
             }
             runs.push(Run::new(open));

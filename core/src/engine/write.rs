@@ -6,12 +6,14 @@
 //! Invariant PUBLISH: a sequence number is published (Release) after its entries are in the log
 //! and in the memtable. Invariant STICKY: after a failed append nothing is appended any more.
 
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::background;
-use super::state::{Change, Counters, Engine, NextSegment, backlog_bytes, closed_error, lock, wait};
+use super::state::{
+    Change, Counters, Engine, NextSegment, backlog_bytes, closed_error, lock, wait,
+};
 use super::view::{MemPart, View};
 use crate::batch::BatchEntry;
 use crate::checksum::{hash_key, mix64};

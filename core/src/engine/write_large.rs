@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::count;
 use super::obsolete;
-use super::run_writer::{FinishedRun, RunWriter};
+use super::run_writer::{FinishedRun, RunWriter, open_table};
 use super::state::{Change, Counters, Engine, closed_error, lock};
 use super::view::{MemPart, key_count};
 use super::write::Writer;
@@ -86,7 +86,7 @@ impl Engine {
             meta.seqno_base = first;
             meta.min_seqno += first;
             meta.max_seqno += first;
-            change.tables.push(Arc::new(super::run_writer::open_table(&self.env, &meta)?));
+            change.tables.push((meta.number, Arc::new(open_table(&self.env, &meta)?)));
             change.edit.add_table(run_id, meta);
         }
         let count = key_count(&files.state) as i64 + delta;

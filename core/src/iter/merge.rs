@@ -121,9 +121,9 @@ impl<C: Cursor> Merge<C> {
     #[inline]
     fn before(&self, a: u32, b: u32) -> bool {
         let (left, right) = (a as usize, b as usize);
-        let order = self.heads[left].cmp(&self.heads[right]).then_with(|| {
-            self.children[left].key().cmp(self.children[right].key())
-        });
+        let order = self.heads[left]
+            .cmp(&self.heads[right])
+            .then_with(|| self.children[left].key().cmp(self.children[right].key()));
         match order {
             Ordering::Equal => a < b,
             Ordering::Less => self.forward,
