@@ -3,12 +3,13 @@
 //! sleeps without a timer while there is nothing to do, and is joined by close.
 
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::state::{Engine, NextSegment, Shared, lock, wait};
 use crate::error::{Error, ErrorKind, Result};
+use crate::vlog::Segment;
 
 /// How long a failed flush or compaction waits before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -59,6 +60,14 @@ pub(crate) fn want_segment(engine: &Engine, size_bytes: u64) {
     } else {
         lock(&engine.shared).next_segment = NextSegment::Failed;
     }
+}
+
+/// Asks for the next window of the segment that is being written.
+#[cold]
+pub(crate) fn want_window(engine: &Engine, segment: &Arc<Segment>) {
+    lock(&engine.shared).window_wanted = Some(Arc::clone(segment));
+    start(engine, Role::Log);
+    engine.work.notify_all();
 }
 
 /// Tells the log thread that there is something to sync within the interval.
@@ -194,6 +203,7 @@ fn run_compaction(engine: &Engine) {
 /// What the log thread does next.
 enum LogTask {
     Prepare(u64),
+    Window(Arc<Segment>),
     Sync,
     Stop,
 }
@@ -216,6 +226,8 @@ fn run_log(engine: &Engine) {
                 drop(shared);
                 engine.done.notify_all();
             }
+            // The writer meets an error itself when it needs the window.
+            LogTask::Window(segment) => drop(segment.prepare_window()),
             LogTask::Sync => {
                 deadline = None;
                 // Cleared first: a write that comes now is synced by the next round.
@@ -240,6 +252,9 @@ fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>) -> LogTask {
         if let NextSegment::Wanted(size_bytes) = shared.next_segment {
             shared.next_segment = NextSegment::Preparing;
             return LogTask::Prepare(size_bytes);
+        }
+        if let Some(segment) = shared.window_wanted.take() {
+            return LogTask::Window(segment);
         }
         if shared.dirty {
             let due = *deadline.get_or_insert_with(|| Instant::now() + interval);

@@ -83,6 +83,9 @@ impl View {
     #[inline]
     pub(crate) fn get(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<Found<'_>>> {
         for part in &self.parts {
+            if part.memtable.is_empty() {
+                continue;
+            }
             if let Some(entry) = part.memtable.get(key, hash, seqno) {
                 if entry.kind == Kind::Delete {
                     return Ok(None);

@@ -107,6 +107,8 @@ pub(crate) enum NextSegment {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) next_segment: NextSegment,
+    /// The segment whose next window the log thread shall map.
+    pub(crate) window_wanted: Option<Arc<Segment>>,
     /// Registered snapshots: sequence number and how many hold it.
     pub(crate) snapshots: BTreeMap<SeqNo, usize>,
     /// Files that left the state, each with what keeps it alive for readers.

@@ -134,7 +134,10 @@ impl Engine {
             unsafe { memtable.insert(record.key, hash, entry) };
         });
         if let Err(error) = appended {
-            return Err(self.poison(&error));
+            return Err(self.append_failed(&error));
+        }
+        if writer.log.wants_window() {
+            background::want_window(self, writer.log.segment());
         }
         writer.next_seqno = last + 1;
         self.visible.store(last, Ordering::Release);
@@ -145,6 +148,13 @@ impl Engine {
         }
         Counters::add(&self.env.counters.log_bytes_written, size.bytes());
         Ok(last)
+    }
+
+    /// What a writer hears of a failed append. A full disk shows before anything is stored, so the
+    /// next write may go on when there is room; after any other failure none may.
+    #[cold]
+    pub(crate) fn append_failed(&self, error: &Error) -> Error {
+        if error.kind() == ErrorKind::DiskFull { error.clone() } else { self.poison(error) }
     }
 
     #[inline]
@@ -191,7 +201,7 @@ impl Engine {
         let segment = self.take_segment(self.next_segment_size(capacity, least), least)?;
         let part = Arc::new(MemPart::new(Arc::clone(&segment)));
         if let Err(error) = writer.log.rotate(segment) {
-            return Err(self.poison(&error));
+            return Err(self.append_failed(&error));
         }
         writer.part = Arc::clone(&part);
         writer.asked_for_segment = false;

@@ -14,7 +14,7 @@ use crate::table::locator;
 use crate::types::{FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
 
 /// Bytes collected before a write.
-const WRITE_SIZE: usize = 256 << 10;
+const WRITE_SIZE: usize = 2 << 20;
 
 /// What a new table is to know.
 #[derive(Clone, Copy, Debug)]

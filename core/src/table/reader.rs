@@ -221,8 +221,10 @@ impl Table {
                 continue;
             }
             let cell = position >> self.grid_shift;
-            // The entry and its block's header are loaded side by side.
-            prefetch(self.region.address(position));
+            // The entry, its value and its block's header are loaded side by side.
+            for line in 0..3 {
+                prefetch(self.region.address(position + 64 * line));
+            }
             if !self.verified_blocks.get(cell) {
                 self.verify_block(cell)?;
             }
