@@ -11,12 +11,15 @@
 //! - WHOLE: the locator knows the newest version of every key, or says "search the blocks".
 
 mod block;
+mod block_builder;
 mod builder;
 mod format;
 mod index;
 mod iterator;
 mod locator;
+mod parts;
 mod reader;
+mod search;
 #[cfg(test)]
 mod tests;
 
