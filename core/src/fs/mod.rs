@@ -4,6 +4,8 @@
 //! Every method answers an [`Error`](crate::error::Error) that names the path. Nothing here knows
 //! what is in a file.
 
+#[cfg(test)]
+mod conformance;
 mod os;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;
