@@ -250,6 +250,12 @@ impl TableIter {
         Ok(())
     }
 
+    /// The error of an entry that contradicts another part of its table.
+    #[cold]
+    pub(super) fn wrong(&self, what: &str) -> Error {
+        self.table.parts.corrupt(self.block_start, what)
+    }
+
     #[cold]
     fn damaged(&mut self) -> Error {
         self.valid = false;

@@ -22,6 +22,7 @@ mod reader;
 mod search;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub(crate) use builder::{TableBuilder, TableParams, TableSummary};
 pub(crate) use iterator::{IterMode, TableIter};

@@ -64,17 +64,16 @@ impl Parts {
             path: path.to_path_buf(),
         };
         parts.check_tail()?;
+        parts.shared = common_prefix(parts.smallest(), parts.largest());
         Ok(parts)
     }
 
-    /// Checks the tail and learns the prefix that all keys share.
-    fn check_tail(&mut self) -> Result<()> {
+    fn check_tail(&self) -> Result<()> {
         let (start, end) = (self.layout.index_end, self.layout.footer);
         let tail = self.bytes(start..end)?;
         if checksum64(tail, mix64(self.footer.salt, TAIL_SEED)) != self.footer.tail_checksum {
             return Err(self.corrupt(start, "tail is damaged"));
         }
-        self.shared = common_prefix(self.smallest(), self.largest());
         Ok(())
     }
 
@@ -206,6 +205,21 @@ impl Parts {
     fn bytes(&self, range: Range<usize>) -> Result<&[u8]> {
         let bytes = self.region.get(range.start, range.end.saturating_sub(range.start));
         bytes.ok_or_else(|| self.corrupt(range.start, "table is too short"))
+    }
+
+    /// Checks every checksum, whether it was checked before or not.
+    pub(super) fn recheck(&self) -> Result<()> {
+        let mut cell = 0;
+        while cell << self.grid_shift < self.layout.data_end {
+            self.verify_block(cell)?;
+            cell += self.block_in_cell(cell)?.shape().len >> self.grid_shift;
+        }
+        for page in 0..(self.layout.locator_end - self.layout.data_end).div_ceil(PAGE) {
+            self.verify_page(page)?;
+        }
+        let index = self.layout.locator_end..self.layout.index_end;
+        self.verify_index(self.bytes(index)?)?;
+        self.check_tail()
     }
 
     /// Starts to load the line of the locator with this number.

@@ -31,6 +31,7 @@ pub(crate) struct Table {
     pub(super) seqno_base: SeqNo,
     /// Home lines of the locator.
     lines: u64,
+    pub(super) hash_seed: u64,
     fs: Arc<dyn FileSystem>,
 }
 
@@ -60,7 +61,8 @@ impl Table {
             return Err(parts.corrupt(parts.layout().footer, &what));
         }
         let index = Index::new(footer.blocks, footer.cells);
-        Ok(Table { lines: footer.lines, parts, index, seqno_base, fs: Arc::clone(fs) })
+        let (lines, fs) = (footer.lines, Arc::clone(fs));
+        Ok(Table { parts, index, seqno_base, lines, hash_seed, fs })
     }
 
     /// The smallest encoded key.

@@ -133,6 +133,7 @@ fn check(built: &Built) {
             assert_eq!(get(&table, &item.key, seqno).unwrap(), expected, "{:?}", item.key);
         }
     }
+    table.verify().unwrap();
     assert_eq!(table.smallest(), built.items.first().map_or(&[][..], |item| &item.key));
     assert_eq!(table.largest(), built.items.last().map_or(&[][..], |item| &item.key));
     for mode in [IterMode::Mapped, IterMode::Buffered] {

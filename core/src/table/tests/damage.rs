@@ -66,6 +66,8 @@ fn every_flipped_bit_is_found_before_it_matters() {
     for bit in 0..bytes.len() * 8 {
         built.overwrite(bit / 8, &[bytes[bit / 8] ^ 1 << (bit % 8)]);
         assert!(probe(&built) > 0, "bit {bit} is under no checksum");
+        let verified = built.open().and_then(|table| table.verify());
+        assert_eq!(verified.unwrap_err().kind(), ErrorKind::Corruption);
         built.overwrite(bit / 8, &bytes[bit / 8..=bit / 8]);
     }
 }
@@ -152,7 +154,7 @@ fn mend(bytes: &mut [u8], map: &Map) {
 /// file says.
 fn exercise(built: &Built) -> bool {
     let Ok(table) = built.open() else { return false };
-    let mut errors = 0;
+    let mut errors = usize::from(table.verify().is_err());
     for item in &built.items {
         errors += usize::from(get(&table, &item.key, item.seqno).is_err());
         errors += usize::from(get(&table, &item.key, BASE).is_err());
@@ -217,5 +219,5 @@ fn nonsense_behind_right_checksums_is_survived() {
             }
         });
     }
-    assert!(accepted > cases / 10 && accepted < cases, "{accepted} of {cases}");
+    assert!(accepted > cases / 20 && accepted < cases, "{accepted} of {cases}");
 }
