@@ -169,6 +169,25 @@ impl<'a> Block<'a> {
         self.shape.entry(self.bytes, index)
     }
 
+    /// True when an entry of this block has this key.
+    ///
+    /// How a key is split into prefix and suffix differs from block to block, so no branch may
+    /// depend on it: a wrong guess would cost a wait for memory. Only the key's length decides.
+    #[inline(always)]
+    pub(super) fn has_key(&self, entry: &RawEntry<'_>, key: &[u8]) -> bool {
+        let prefix_len = self.shape.prefix_len;
+        if key.len() != prefix_len + entry.suffix.len() {
+            return false;
+        }
+        let value_start = entry.end - entry.value.len();
+        let front = self.bytes.get(HEADER_LEN..HEADER_LEN + key.len());
+        let back = self.bytes.get(value_start.wrapping_sub(key.len())..value_start);
+        match (front, back) {
+            (Some(front), Some(back)) if key.len() <= 64 => same(key, front, back, prefix_len),
+            _ => key.starts_with(self.prefix()) && key.ends_with(entry.suffix),
+        }
+    }
+
     /// Where the last entry starts.
     pub(super) fn last_entry_offset(&self) -> Option<usize> {
         self.shape.entry_offset(self.bytes, self.shape.count - 1)
@@ -230,6 +249,33 @@ impl<'a> Block<'a> {
         let stored = self.prefix().iter().chain(entry.suffix);
         Some(stored.cmp(key.iter()).then(delta.cmp(&entry.delta)))
     }
+}
+
+/// True when `key` is the first `split` bytes of `front` and then those of `back` from there on; all
+/// three are equally long.
+#[inline(always)]
+fn same(key: &[u8], front: &[u8], back: &[u8], split: usize) -> bool {
+    let differ = |key: [u8; 8], front: [u8; 8], back: [u8; 8], at: usize| {
+        let bits = 8 * split.saturating_sub(at).min(8) as u32;
+        let of_back = u64::MAX.checked_shl(bits).unwrap_or(0);
+        let (front, back) = (u64::from_le_bytes(front), u64::from_le_bytes(back));
+        u64::from_le_bytes(key) ^ (front & !of_back | back & of_back)
+    };
+    if let (Some(last), Some(front_last), Some(back_last)) =
+        (key.last_chunk(), front.last_chunk(), back.last_chunk())
+    {
+        let mut different = differ(*last, *front_last, *back_last, key.len() - 8);
+        let words = key.as_chunks().0.iter().zip(front.as_chunks().0).zip(back.as_chunks().0);
+        for (index, ((key, front), back)) in words.enumerate() {
+            different |= differ(*key, *front, *back, 8 * index);
+        }
+        return different == 0;
+    }
+    let bytes = key.iter().zip(front).zip(back).enumerate();
+    let differ = |(at, ((key, front), back)): (usize, ((&u8, &u8), &u8))| {
+        key ^ if at < split { front } else { back }
+    };
+    bytes.map(differ).fold(0, |all, one| all | one) == 0
 }
 
 /// The hint of a distance from the first key.

@@ -158,7 +158,7 @@ impl Table {
             let Some(entry) = block.entry_at(position - (cell << self.parts.grid_shift())) else {
                 return Err(self.parts.damaged(cell));
             };
-            if is_key(&block, &entry, key) {
+            if block.has_key(&entry, key) {
                 return Ok(Some(Found { block, entry }));
             }
         }
@@ -224,33 +224,8 @@ struct Found<'a> {
     entry: RawEntry<'a>,
 }
 
-/// True when the entry has this key.
-#[inline(always)]
-pub(super) fn is_key(block: &Block<'_>, entry: &RawEntry<'_>, key: &[u8]) -> bool {
-    key.split_at_checked(block.prefix().len())
-        .is_some_and(|(head, rest)| equal(rest, entry.suffix) && equal(head, block.prefix()))
-}
-
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Table({}, {} entries)", self.path().display(), self.entries())
     }
-}
-
-/// `a == b` without a call for short keys.
-#[inline(always)]
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() || a.len() > 64 {
-        return a == b;
-    }
-    let (a_words, a_rest) = a.as_chunks::<8>();
-    let (b_words, b_rest) = b.as_chunks::<8>();
-    let mut differ = 0;
-    for (a, b) in a_words.iter().zip(b_words) {
-        differ |= u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
-    }
-    if let (Some(a), Some(b)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
-        return differ | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)) == 0;
-    }
-    a_rest.iter().zip(b_rest).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::error::Result;
 use crate::table::block::prefix8;
-use crate::table::reader::{Table, TableEntry, is_key};
+use crate::table::reader::{Table, TableEntry};
 use crate::types::SeqNo;
 
 /// A place in a table: a block's number and an entry's index in it.
@@ -25,7 +25,7 @@ impl Table {
         let cell = self.cell_of(place.block)?;
         let block = self.parts.block_in_cell(cell)?;
         let entry = block.entry(place.entry).ok_or_else(|| self.parts.damaged(cell))?;
-        Ok(is_key(&block, &entry, key).then(|| self.entry(&entry)))
+        Ok(block.has_key(&entry, key).then(|| self.entry(&entry)))
     }
 
     /// About where in the file `key` is or would be.
