@@ -1,5 +1,5 @@
-//! One block (layer L3): header with the prefix that its keys share, entries, and at the end of
-//! its first cell a hint and a slot for every entry but the first.
+//! Reading one block (layer L3): a header with the prefix that its keys share, a hint and a slot
+//! for every entry but the first, and the entries.
 //!
 //! A block with several entries fills one cell of the grid; a block of one entry fills as many as
 //! the entry needs. So every entry starts in the first cell of its block, and an entry's position
@@ -17,17 +17,26 @@ use crate::types::{Kind, SeqNo, ValuePointer};
 /// Bytes of a block before its shared prefix.
 pub(super) const HEADER_LEN: usize = 25;
 /// Suffix lengths from here on are stored after the entry's head.
-const LONG_SUFFIX: usize = 63;
+pub(super) const LONG_SUFFIX: usize = 63;
 /// Value lengths from here on are stored after the entry's head.
-const LONG_VALUE: usize = 2047;
+pub(super) const LONG_VALUE: usize = 2047;
 
 /// A block, its header taken apart.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     bytes: &'a [u8],
-    prefix: &'a [u8],
-    count: usize,
-    grid: usize,
+    shape: Shape,
+}
+
+/// What a block's header says; kept by cursors.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shape {
+    /// Entries; at least one.
+    pub(super) count: usize,
+    /// Length of the prefix that all keys of the block share.
+    pub(super) prefix_len: usize,
+    /// Bytes, of all its cells.
+    pub(super) len: usize,
 }
 
 /// One entry as stored.
@@ -84,6 +93,27 @@ pub(super) fn block_checksum(parts: &[&[u8]], grid: usize, seed: u64) -> u64 {
     cells.fold(checksum64(first, seed), |checksum, cell| checksum64(cell, checksum))
 }
 
+impl Shape {
+    /// Where the entry with this index starts, for an index below the count.
+    #[inline(always)]
+    fn entry_offset(&self, bytes: &[u8], index: usize) -> Option<usize> {
+        let hints = HEADER_LEN + self.prefix_len;
+        let stored = self.count.wrapping_sub(1);
+        if index == 0 {
+            return Some(hints + 3 * stored);
+        }
+        let slot = hints + stored + 2 * (index - 1);
+        let slot = bytes.get(slot..)?.first_chunk::<2>()?;
+        Some(usize::from(u16::from_le_bytes(*slot)))
+    }
+
+    /// The entry with this index of a block with this shape.
+    #[inline(always)]
+    pub(super) fn entry<'a>(&self, bytes: &'a [u8], index: usize) -> Option<RawEntry<'a>> {
+        RawEntry::decode(bytes, self.entry_offset(bytes, index)?)
+    }
+}
+
 impl<'a> Block<'a> {
     /// The block at the start of `bytes`, which may go on beyond it; `None` when it cannot be one.
     #[inline(always)]
@@ -97,32 +127,34 @@ impl<'a> Block<'a> {
             return None;
         }
         let bytes = bytes.get(..cells << grid_shift)?;
-        let prefix = bytes.get(HEADER_LEN..HEADER_LEN + prefix_len)?;
-        Some(Block { bytes, prefix, count, grid: 1 << grid_shift })
+        if HEADER_LEN + prefix_len > bytes.len() {
+            return None;
+        }
+        Some(Block { bytes, shape: Shape { count, prefix_len, len: bytes.len() } })
     }
 
     /// True when the stored checksum is that of the block's bytes.
-    pub(super) fn verify(&self, seed: u64) -> bool {
+    pub(super) fn verify(&self, grid_shift: u32, seed: u64) -> bool {
         let stored = self.bytes.first_chunk::<8>().map(|stored| u64::from_le_bytes(*stored));
-        stored == Some(block_checksum(&[self.bytes], self.grid, seed))
+        stored == Some(block_checksum(&[self.bytes], 1 << grid_shift, seed))
+    }
+
+    /// What its header says.
+    #[inline]
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// The prefix that all keys of the block share.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefix(&self) -> &'a [u8] {
-        self.prefix
+        self.bytes.get(HEADER_LEN..HEADER_LEN + self.shape.prefix_len).unwrap_or(&[])
     }
 
     /// Entries; at least one.
     #[inline]
     pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Length in bytes, of all its cells.
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        self.shape.count
     }
 
     /// The entry at an offset of the block.
@@ -134,36 +166,48 @@ impl<'a> Block<'a> {
     /// The entry with this index.
     #[inline]
     pub(super) fn entry(&self, index: usize) -> Option<RawEntry<'a>> {
-        RawEntry::decode(self.bytes, self.entry_offset(index)?)
+        self.shape.entry(self.bytes, index)
     }
 
-    /// Where the entry with this index starts.
-    #[inline]
-    pub(super) fn entry_offset(&self, index: usize) -> Option<usize> {
-        if index == 0 {
-            return Some(HEADER_LEN + self.prefix.len());
+    /// True when an entry of this block has this key.
+    ///
+    /// How a key is split into prefix and suffix differs from block to block, so no branch may
+    /// depend on it: a wrong guess would cost a wait for memory. Only the key's length decides.
+    #[inline(always)]
+    pub(super) fn has_key(&self, entry: &RawEntry<'_>, key: &[u8]) -> bool {
+        let prefix_len = self.shape.prefix_len;
+        if key.len() != prefix_len + entry.suffix.len() {
+            return false;
         }
-        let slot = self.grid.checked_sub(2 * self.count.checked_sub(index)?)?;
-        let slot = self.bytes.get(slot..)?.first_chunk::<2>()?;
-        Some(usize::from(u16::from_le_bytes(*slot)))
+        let value_start = entry.end - entry.value.len();
+        let front = self.bytes.get(HEADER_LEN..HEADER_LEN + key.len());
+        let back = self.bytes.get(value_start.wrapping_sub(key.len())..value_start);
+        match (front, back) {
+            (Some(front), Some(back)) if key.len() <= 64 => same(key, front, back, prefix_len),
+            _ => key.starts_with(self.prefix()) && key.ends_with(entry.suffix),
+        }
+    }
+
+    /// Where the last entry starts.
+    pub(super) fn last_entry_offset(&self) -> Option<usize> {
+        self.shape.entry_offset(self.bytes, self.shape.count - 1)
     }
 
     /// The hints of all entries but the first.
     fn hints(&self) -> Option<&'a [u8]> {
-        let stored = self.count - 1;
-        let start = self.grid.checked_sub(3 * stored)?;
-        self.bytes.get(start..start + stored)
+        let start = HEADER_LEN + self.shape.prefix_len;
+        self.bytes.get(start..start + self.shape.count - 1)
     }
 
     /// Index of the first entry at or after (key, sequence number `delta`), or the count.
     #[inline]
     pub(super) fn lower_bound(&self, key: &[u8], delta: SeqNo) -> Option<usize> {
-        let shared = self.prefix.len().min(key.len());
-        let (head, rest) = key.split_at(shared);
-        match head.cmp(&self.prefix[..shared]) {
+        let prefix = self.prefix();
+        let (head, rest) = key.split_at(prefix.len().min(key.len()));
+        match head.cmp(&prefix[..head.len()]) {
             Ordering::Less => return Some(0),
-            Ordering::Greater => return Some(self.count),
-            Ordering::Equal if shared < self.prefix.len() => return Some(0),
+            Ordering::Greater => return Some(self.shape.count),
+            Ordering::Equal if head.len() < prefix.len() => return Some(0),
             Ordering::Equal => {}
         }
         let (mut low, mut high) = self.narrow(rest)?;
@@ -202,14 +246,41 @@ impl<'a> Block<'a> {
     /// How the first entry compares with (key, sequence number `delta`).
     pub(super) fn compare_first(&self, key: &[u8], delta: SeqNo) -> Option<Ordering> {
         let entry = self.entry(0)?;
-        let stored = self.prefix.iter().chain(entry.suffix);
+        let stored = self.prefix().iter().chain(entry.suffix);
         Some(stored.cmp(key.iter()).then(delta.cmp(&entry.delta)))
     }
 }
 
+/// True when `key` is the first `split` bytes of `front` and then those of `back` from there on; all
+/// three are equally long.
+#[inline(always)]
+fn same(key: &[u8], front: &[u8], back: &[u8], split: usize) -> bool {
+    let differ = |key: [u8; 8], front: [u8; 8], back: [u8; 8], at: usize| {
+        let bits = 8 * split.saturating_sub(at).min(8) as u32;
+        let of_back = u64::MAX.checked_shl(bits).unwrap_or(0);
+        let (front, back) = (u64::from_le_bytes(front), u64::from_le_bytes(back));
+        u64::from_le_bytes(key) ^ (front & !of_back | back & of_back)
+    };
+    if let (Some(last), Some(front_last), Some(back_last)) =
+        (key.last_chunk(), front.last_chunk(), back.last_chunk())
+    {
+        let mut different = differ(*last, *front_last, *back_last, key.len() - 8);
+        let words = key.as_chunks().0.iter().zip(front.as_chunks().0).zip(back.as_chunks().0);
+        for (index, ((key, front), back)) in words.enumerate() {
+            different |= differ(*key, *front, *back, 8 * index);
+        }
+        return different == 0;
+    }
+    let bytes = key.iter().zip(front).zip(back).enumerate();
+    let differ = |(at, ((key, front), back)): (usize, ((&u8, &u8), &u8))| {
+        key ^ if at < split { front } else { back }
+    };
+    bytes.map(differ).fold(0, |all, one| all | one) == 0
+}
+
 /// The hint of a distance from the first key.
 #[inline]
-fn spread(distance: u64, shift: u8) -> u8 {
+pub(super) fn spread(distance: u64, shift: u8) -> u8 {
     u8::try_from(distance.wrapping_shr(u32::from(shift))).unwrap_or(u8::MAX)
 }
 
@@ -277,208 +348,4 @@ impl<'a> RawEntry<'a> {
 fn u24(d: &mut Decoder<'_>) -> Option<u32> {
     let bytes = d.take(3)?;
     Some(bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte)))
-}
-
-/// Appends an entry's bytes before its value.
-pub(super) fn put_entry_head(
-    out: &mut Vec<u8>,
-    kind: Kind,
-    older: bool,
-    delta: SeqNo,
-    suffix: &[u8],
-    value_len: usize,
-) {
-    let delta_len = delta_len(delta);
-    let word = u32::from(kind as u8)
-        | u32::from(older) << 3
-        | (delta_len as u32) << 4
-        | (suffix.len().min(LONG_SUFFIX) as u32) << 7
-        | (value_len.min(LONG_VALUE) as u32) << 13;
-    out.extend_from_slice(&word.to_le_bytes()[..3]);
-    if suffix.len() >= LONG_SUFFIX {
-        out.extend_from_slice(&(suffix.len() as u32).to_le_bytes()[..3]);
-    }
-    if value_len >= LONG_VALUE {
-        out.extend_from_slice(&(value_len as u32).to_le_bytes());
-    }
-    out.extend_from_slice(&delta.to_le_bytes()[..delta_len]);
-    out.extend_from_slice(suffix);
-}
-
-/// Bytes that a sequence number over the base takes.
-fn delta_len(delta: SeqNo) -> usize {
-    (u64::BITS - delta.leading_zeros()).div_ceil(8) as usize
-}
-
-/// Appends a block's header and prefix, its checksum left open.
-fn put_header(out: &mut Vec<u8>, cells: u32, count: u16, prefix: &[u8], base: u64, shift: u8) {
-    out.extend_from_slice(&[0; 8]);
-    out.extend_from_slice(&cells.to_le_bytes());
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(&(prefix.len() as u16).to_le_bytes());
-    out.extend_from_slice(&base.to_le_bytes());
-    out.push(shift);
-    out.extend_from_slice(prefix);
-}
-
-/// Starts a block of one entry that fills `cells` cells: all of it before the value.
-pub(super) fn start_single(
-    cells: u32,
-    key: &[u8],
-    kind: Kind,
-    older: bool,
-    delta: SeqNo,
-    value_len: usize,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_LEN + key.len() + 24);
-    put_header(&mut out, cells, 1, &[], 0, 0);
-    put_entry_head(&mut out, kind, older, delta, key, value_len);
-    out
-}
-
-/// Most bytes that an entry takes in a block of its own, without header.
-pub(super) fn entry_size(key_len: usize, value_len: usize, delta: SeqNo) -> usize {
-    let long_suffix = if key_len >= LONG_SUFFIX { 3 } else { 0 };
-    let long_value = if value_len >= LONG_VALUE { 4 } else { 0 };
-    3 + long_suffix + long_value + delta_len(delta) + key_len + value_len
-}
-
-/// An entry of the block under construction.
-struct Pending {
-    key_end: usize,
-    value_end: usize,
-    delta: SeqNo,
-    hash: u64,
-    kind: Kind,
-    older: bool,
-}
-
-/// The entries of the next block, until it is full.
-pub(super) struct BlockBuilder {
-    grid: usize,
-    keys: Vec<u8>,
-    values: Vec<u8>,
-    entries: Vec<Pending>,
-    shared: usize,
-    size: usize,
-    offsets: Vec<u16>,
-    hints: Vec<u64>,
-}
-
-impl BlockBuilder {
-    /// An empty one for blocks of `grid` bytes.
-    pub(super) fn new(grid: usize) -> BlockBuilder {
-        BlockBuilder {
-            grid,
-            keys: Vec::new(),
-            values: Vec::new(),
-            entries: Vec::new(),
-            shared: 0,
-            size: 0,
-            offsets: Vec::new(),
-            hints: Vec::new(),
-        }
-    }
-
-    /// True without entries.
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Bytes that the block takes now, at most.
-    pub(super) fn size(&self) -> usize {
-        self.total(self.entries.len(), self.size, self.shared)
-    }
-
-    fn total(&self, count: usize, size: usize, shared: usize) -> usize {
-        // The first entry has neither hint nor slot; a lone entry has no shared prefix.
-        let shared = if count > 1 { shared } else { 0 };
-        HEADER_LEN + size + 3 * count.saturating_sub(1) - shared * count.saturating_sub(1)
-    }
-
-    /// The block's first key.
-    pub(super) fn first_key(&self) -> &[u8] {
-        self.entries.first().map_or(&[], |first| &self.keys[..first.key_end])
-    }
-
-    /// Takes an entry, or refuses it when the block has no room for it.
-    pub(super) fn push(
-        &mut self,
-        key: &[u8],
-        hash: u64,
-        delta: SeqNo,
-        kind: Kind,
-        older: bool,
-        value: &[u8],
-    ) -> bool {
-        let shared = match self.entries.len() {
-            0 => key.len(),
-            _ => common_prefix(&self.first_key()[..self.shared], key),
-        };
-        let size = self.size + entry_size(key.len(), value.len(), delta);
-        if self.total(self.entries.len() + 1, size, shared) > self.grid {
-            return false;
-        }
-        (self.shared, self.size) = (shared, size);
-        self.keys.extend_from_slice(key);
-        self.values.extend_from_slice(value);
-        let (key_end, value_end) = (self.keys.len(), self.values.len());
-        self.entries.push(Pending { key_end, value_end, delta, hash, kind, older });
-        true
-    }
-
-    /// Appends the block to `out`, empties itself, and names hash and offset in the block of every
-    /// newest version.
-    pub(super) fn finish(
-        &mut self,
-        out: &mut Vec<u8>,
-        seed: u64,
-        mut newest: impl FnMut(u64, usize),
-    ) {
-        let start = out.len();
-        let count = self.entries.len();
-        let shared = if count > 1 { self.shared } else { 0 };
-        put_header(out, 1, count as u16, &self.keys[..shared], 0, 0);
-        let (mut key_start, mut value_start) = (0, 0);
-        for entry in &self.entries {
-            let suffix = &self.keys[key_start + shared..entry.key_end];
-            let value = &self.values[value_start..entry.value_end];
-            let offset = out.len() - start;
-            self.offsets.push(offset as u16);
-            self.hints.push(prefix8(suffix));
-            if !entry.older {
-                newest(entry.hash, offset);
-            }
-            put_entry_head(out, entry.kind, entry.older, entry.delta, suffix, value.len());
-            out.extend_from_slice(value);
-            (key_start, value_start) = (entry.key_end, entry.value_end);
-        }
-        out.resize(start + self.grid - 3 * (count - 1), 0);
-        self.put_slots(out, start);
-        let checksum = block_checksum(&[&out[start..]], self.grid, seed);
-        out[start..start + 8].copy_from_slice(&checksum.to_le_bytes());
-        self.clear();
-    }
-
-    /// Appends hints and slots, and completes the header with the hints' base and scale.
-    fn put_slots(&self, out: &mut Vec<u8>, start: usize) {
-        let base = self.hints.first().copied().unwrap_or(0);
-        let range = self.hints.last().copied().unwrap_or(0) - base;
-        let shift = (u64::BITS - range.leading_zeros()).saturating_sub(8) as u8;
-        out.extend(self.hints.iter().skip(1).map(|hint| spread(hint - base, shift)));
-        for offset in self.offsets.iter().skip(1) {
-            out.extend_from_slice(&offset.to_le_bytes());
-        }
-        out[start + 16..start + 24].copy_from_slice(&base.to_le_bytes());
-        out[start + 24] = shift;
-    }
-
-    fn clear(&mut self) {
-        self.keys.clear();
-        self.values.clear();
-        self.entries.clear();
-        self.offsets.clear();
-        self.hints.clear();
-        (self.shared, self.size) = (0, 0);
-    }
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use crate::checksum::{checksum64, mix64};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::File;
-use crate::table::block::{
-    BlockBuilder, HEADER_LEN, block_checksum, common_prefix, entry_size, start_single,
-};
+use crate::table::block::{HEADER_LEN, block_checksum, common_prefix};
+use crate::table::block_builder::{BlockBuilder, entry_size, start_single};
 use crate::table::format::{Footer, GRID_SHIFT, INDEX_SEED, PAGE, TAIL_SEED, page_seed};
 use crate::table::index::{self, IndexBuilder};
 use crate::table::locator;

@@ -11,12 +11,12 @@ use crate::table::{index, locator};
 use crate::types::{FileNumber, SeqNo};
 use std::path::Path;
 
-/// The first bytes of the footer.
+/// The last bytes of the footer and of the file.
 pub(super) const MAGIC: [u8; 8] = *b"toykvTBL";
 /// The format that this version writes and reads.
 pub(super) const FORMAT_VERSION: u32 = 1;
 /// Bytes of the footer.
-pub(super) const FOOTER_LEN: usize = 160;
+pub(super) const FOOTER_LEN: usize = 152;
 /// Log2 of the distance of two block starts.
 pub(super) const GRID_SHIFT: u32 = 13;
 /// Bytes of locator under one checksum.
@@ -26,6 +26,10 @@ pub(super) const INDEX_SEED: u64 = 1;
 /// As [`INDEX_SEED`]. File offsets seed the rest and are multiples of 4096.
 pub(super) const TAIL_SEED: u64 = 2;
 const FOOTER_SEED: u64 = 3;
+/// The footer's end, alike in every version: checksum, format version, footer length, magic.
+const TRAILER_LEN: usize = 24;
+/// No version's footer is longer.
+const MAX_FOOTER_LEN: usize = 4096;
 
 /// What the footer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,9 +87,6 @@ impl Footer {
     /// The stored form for a database with this hash seed.
     pub(super) fn encode(&self, hash_seed: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(FOOTER_LEN);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
-        out.extend_from_slice(&self.grid_shift.to_le_bytes());
         for word in [
             self.number,
             self.salt,
@@ -99,56 +100,61 @@ impl Footer {
             self.value_bytes,
             self.min_delta,
             self.max_delta,
+            self.index_checksum,
+            self.tail_checksum,
         ] {
             out.extend_from_slice(&word.to_le_bytes());
         }
-        out.extend_from_slice(&self.smallest_len.to_le_bytes());
-        out.extend_from_slice(&self.largest_len.to_le_bytes());
-        out.extend_from_slice(&self.index_checksum.to_le_bytes());
-        out.extend_from_slice(&self.tail_checksum.to_le_bytes());
-        out.resize(FOOTER_LEN - 8, 0);
-        let checksum = checksum64(&out, FOOTER_SEED);
+        for word in [self.smallest_len, self.largest_len, self.grid_shift, 0] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        let checksum = checksum64(&out, footer_seed(FORMAT_VERSION, FOOTER_LEN as u32));
         out.extend_from_slice(&checksum.to_le_bytes());
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&(FOOTER_LEN as u32).to_le_bytes());
+        out.extend_from_slice(&MAGIC);
         out
     }
 
     /// Reads and checks the stored form at the end of a mapped file.
     pub(super) fn read(region: &Region, path: &Path, hash_seed: u64) -> Result<(Footer, Layout)> {
-        let size = region.len();
-        let start = size.saturating_sub(FOOTER_LEN);
-        let corrupt = |what: &str| Error::corruption(path, start as u64, what);
-        let bytes = region.get(start, FOOTER_LEN).ok_or_else(|| corrupt("table is too short"))?;
-        let (version, check, footer) =
-            Self::decode(bytes).ok_or_else(|| corrupt("footer is damaged"))?;
+        let corrupt = |what: &str| {
+            Error::corruption(path, region.len().saturating_sub(TRAILER_LEN) as u64, what)
+        };
+        let (version, body) = Self::body(region).ok_or_else(|| corrupt("footer is damaged"))?;
         if version != FORMAT_VERSION {
-            return Err(Error::new(
-                ErrorKind::UnsupportedFormat,
-                format!(
-                    "{}: table format {version}; this version reads format {FORMAT_VERSION}",
-                    path.display()
-                ),
-            ));
+            let path = path.display();
+            let what = format!("{path}: table format {version}; this version reads format 1");
+            return Err(Error::new(ErrorKind::UnsupportedFormat, what));
         }
+        let (check, footer) = Self::decode(body).ok_or_else(|| corrupt("footer is damaged"))?;
         if check != hash_key(&MAGIC, hash_seed) {
             return Err(corrupt("table belongs to another database"));
         }
-        let layout = footer.layout().filter(|layout| layout.footer == start);
+        let layout = footer.layout().filter(|layout| layout.footer + FOOTER_LEN == region.len());
         let layout = layout.ok_or_else(|| corrupt("footer does not fit the file's size"))?;
         Ok((footer, layout))
     }
 
-    /// Format version, check word of the hash seed, and the rest; `None` when damaged.
-    fn decode(bytes: &[u8]) -> Option<(u32, u64, Footer)> {
-        let (body, stored) = bytes.split_last_chunk::<8>()?;
-        let mut d = Decoder::new(body);
-        if d.take(8)? != MAGIC || checksum64(body, FOOTER_SEED) != u64::from_le_bytes(*stored) {
+    /// The format version and the footer's body, for every version: the trailer says how long the
+    /// footer is and has its checksum. `None` when damaged.
+    fn body(region: &Region) -> Option<(u32, &[u8])> {
+        let trailer_start = region.len().checked_sub(TRAILER_LEN)?;
+        let mut trailer = Decoder::new(region.get(trailer_start, TRAILER_LEN)?);
+        let (checksum, version, len) = (trailer.u64()?, trailer.u32()?, trailer.u32()?);
+        let body_len = (len as usize).checked_sub(TRAILER_LEN)?;
+        if trailer.rest() != MAGIC || body_len > MAX_FOOTER_LEN {
             return None;
         }
-        let version = d.u32()?;
-        let grid_shift = d.u32()?;
+        let body = region.get(trailer_start.checked_sub(body_len)?, body_len)?;
+        (checksum64(body, footer_seed(version, len)) == checksum).then_some((version, body))
+    }
+
+    /// The check word of the hash seed, and what the body says.
+    fn decode(body: &[u8]) -> Option<(u64, Footer)> {
+        let mut d = Decoder::new(body);
         let (number, salt, check) = (d.u64()?, d.u64()?, d.u64()?);
         let footer = Footer {
-            grid_shift,
             number,
             salt,
             cells: d.u64()?,
@@ -160,12 +166,13 @@ impl Footer {
             value_bytes: d.u64()?,
             min_delta: d.u64()?,
             max_delta: d.u64()?,
-            smallest_len: d.u32()?,
-            largest_len: d.u32()?,
             index_checksum: d.u64()?,
             tail_checksum: d.u64()?,
+            smallest_len: d.u32()?,
+            largest_len: d.u32()?,
+            grid_shift: d.u32()?,
         };
-        Some((version, check, footer))
+        (d.u32()? == 0 && d.is_empty()).then_some((check, footer))
     }
 
     /// The offsets that follow from the sizes; `None` where they make no sense.
@@ -203,4 +210,9 @@ impl Footer {
 /// The checksum of a block or a page of the locator that starts at `offset`.
 pub(super) fn page_seed(salt: u64, offset: usize) -> u64 {
     mix64(salt, offset as u64)
+}
+
+/// What the footer's checksum is seeded with, so that it covers the trailer too.
+fn footer_seed(version: u32, len: u32) -> u64 {
+    mix64(FOOTER_SEED, u64::from(version) << 32 | u64::from(len))
 }

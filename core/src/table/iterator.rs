@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::fs::File;
-use crate::table::block::Block;
-use crate::table::reader::{Place, Table};
+use crate::table::block::{Block, Shape};
+use crate::table::reader::Table;
+use crate::table::search::Place;
 use crate::types::{Kind, SeqNo};
 
 /// Bytes read at once in buffered mode.
@@ -45,10 +46,8 @@ pub(crate) struct TableIter {
     table: Arc<Table>,
     source: Source,
     place: Place,
-    count: usize,
+    shape: Shape,
     block_start: usize,
-    block_len: usize,
-    prefix_len: usize,
     valid: bool,
     key: Vec<u8>,
     seqno: SeqNo,
@@ -74,10 +73,8 @@ impl TableIter {
             table,
             source,
             place: Place { block: usize::MAX, entry: 0 },
-            count: 0,
+            shape: Shape::default(),
             block_start: 0,
-            block_len: 0,
-            prefix_len: 0,
             valid: false,
             key: Vec::new(),
             seqno: 0,
@@ -128,7 +125,7 @@ impl TableIter {
                 let end = start.wrapping_add(self.value_len);
                 buffer.bytes.get(start..end).unwrap_or(&[])
             }
-            _ => self.table.slice(start, self.value_len),
+            _ => self.table.parts.slice(start, self.value_len),
         }
     }
 
@@ -167,7 +164,7 @@ impl TableIter {
         if !self.valid {
             return Ok(());
         }
-        if self.place.entry + 1 < self.count {
+        if self.place.entry + 1 < self.shape.count {
             self.place.entry += 1;
             return self.load_entry();
         }
@@ -206,7 +203,7 @@ impl TableIter {
             return Ok(());
         }
         self.load_block(place.block - 1)?;
-        self.place.entry = self.count - 1;
+        self.place.entry = self.shape.count - 1;
         self.load_entry()
     }
 
@@ -217,16 +214,14 @@ impl TableIter {
         }
         self.place.block = usize::MAX;
         let cell = self.table.cell_of(number)?;
-        let start = cell << self.table.grid_shift();
+        let start = cell << self.table.parts.grid_shift();
         let block = match &mut self.source {
-            Source::Mapped => self.table.block_in_cell(cell)?,
+            Source::Mapped => self.table.parts.block_in_cell(cell)?,
             Source::Buffered(buffer) => buffer.block(&self.table, cell)?,
         };
         self.key.clear();
         self.key.extend_from_slice(block.prefix());
-        self.prefix_len = block.prefix().len();
-        self.count = block.count();
-        self.block_len = block.len();
+        self.shape = block.shape();
         self.block_start = start;
         self.place.block = number;
         Ok(())
@@ -237,17 +232,16 @@ impl TableIter {
     fn load_entry(&mut self) -> Result<()> {
         let bytes = match &self.source {
             Source::Buffered(buffer) if !buffer.bypass => {
-                buffer.at(self.block_start, self.block_len)
+                buffer.at(self.block_start, self.shape.len)
             }
-            _ => self.table.slice(self.block_start, self.block_len),
+            _ => self.table.parts.slice(self.block_start, self.shape.len),
         };
-        let block = Block::parse(bytes, self.table.grid_shift());
-        let Some(entry) = block.and_then(|block| block.entry(self.place.entry)) else {
+        let Some(entry) = self.shape.entry(bytes, self.place.entry) else {
             return Err(self.damaged());
         };
-        self.key.truncate(self.prefix_len);
+        self.key.truncate(self.shape.prefix_len);
         self.key.extend_from_slice(entry.suffix);
-        self.seqno = self.table.seqno_base().wrapping_add(entry.delta);
+        self.seqno = self.table.seqno_base.wrapping_add(entry.delta);
         self.kind = entry.kind;
         self.older = entry.older;
         self.value_len = entry.value.len();
@@ -256,11 +250,17 @@ impl TableIter {
         Ok(())
     }
 
+    /// The error of an entry that contradicts another part of its table.
+    #[cold]
+    pub(super) fn wrong(&self, what: &str) -> Error {
+        self.table.parts.corrupt(self.block_start, what)
+    }
+
     #[cold]
     fn damaged(&mut self) -> Error {
         self.valid = false;
         self.place.block = usize::MAX;
-        self.table.damaged(self.block_start >> self.table.grid_shift())
+        self.table.parts.damaged(self.block_start >> self.table.parts.grid_shift())
     }
 }
 
@@ -272,7 +272,7 @@ impl Buffer {
 
     /// The block in a cell, read and checked.
     fn block<'a>(&'a mut self, table: &'a Table, cell: usize) -> Result<Block<'a>> {
-        let shift = table.grid_shift();
+        let shift = table.parts.grid_shift();
         let (start, grid) = (cell << shift, 1 << shift);
         self.bypass = false;
         if self.at(start, grid).is_empty() {
@@ -286,11 +286,11 @@ impl Buffer {
         }
         if Block::parse(self.rest(start), shift).is_none() {
             self.bypass = true;
-            return table.block_in_cell(cell);
+            return table.parts.block_in_cell(cell);
         }
         Block::parse(self.rest(start), shift)
-            .filter(|block| block.verify(table.block_seed(cell)))
-            .ok_or_else(|| table.damaged(cell))
+            .filter(|block| block.verify(shift, table.parts.block_seed(cell)))
+            .ok_or_else(|| table.parts.damaged(cell))
     }
 
     fn rest(&self, start: usize) -> &[u8] {
@@ -299,7 +299,7 @@ impl Buffer {
 
     /// Reads ahead from an offset.
     fn fill(&mut self, table: &Table, from: usize) -> Result<()> {
-        let len = table.data_end().saturating_sub(from).min(READ_AHEAD);
+        let len = table.parts.layout().data_end.saturating_sub(from).min(READ_AHEAD);
         self.bytes.resize(len, 0);
         self.start = from;
         self.file.read_at(&mut self.bytes, from as u64).inspect_err(|_| self.bytes.clear())

@@ -11,14 +11,18 @@
 //! - WHOLE: the locator knows the newest version of every key, or says "search the blocks".
 
 mod block;
+mod block_builder;
 mod builder;
 mod format;
 mod index;
 mod iterator;
 mod locator;
+mod parts;
 mod reader;
+mod search;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub(crate) use builder::{TableBuilder, TableParams, TableSummary};
 pub(crate) use iterator::{IterMode, TableIter};

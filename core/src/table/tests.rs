@@ -4,15 +4,13 @@ mod damage;
 mod model;
 mod shapes;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::checksum::hash_key;
-use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{
-    Access, DirEntry, File, FileSystem, LockGuard, LockKind, PathKind, Region, Window,
-};
+use crate::error::{ErrorKind, Result};
+use crate::fs::FileSystem;
+use crate::fs::sim::SimDisk;
 use crate::table::{
     IterMode, Table, TableBuilder, TableEntry, TableIter, TableParams, TableSummary,
 };
@@ -21,89 +19,6 @@ use crate::types::{Kind, SeqNo};
 const SEED: u64 = 0x5eed;
 const BASE: SeqNo = 1_000;
 const NUMBER: u64 = 32;
-
-/// Files in memory that a test can damage between close and open.
-#[derive(Debug, Default)]
-struct MemFs(Mutex<HashMap<PathBuf, Arc<MemFile>>>);
-
-#[derive(Debug)]
-struct MemFile {
-    path: PathBuf,
-    bytes: Mutex<Vec<u8>>,
-}
-
-fn unsupported<T>() -> Result<T> {
-    Err(Error::new(ErrorKind::Unsupported, "not in these tests"))
-}
-
-impl FileSystem for MemFs {
-    fn kind(&self, _: &Path) -> Result<PathKind> {
-        unsupported()
-    }
-    fn create_dir(&self, _: &Path) -> Result<()> {
-        unsupported()
-    }
-    fn list_dir(&self, _: &Path) -> Result<Vec<DirEntry>> {
-        unsupported()
-    }
-    fn create(&self, path: &Path) -> Result<Arc<dyn File>> {
-        let file = Arc::new(MemFile { path: path.to_path_buf(), bytes: Mutex::default() });
-        self.0.lock().unwrap().insert(path.to_path_buf(), Arc::clone(&file));
-        Ok(file)
-    }
-    fn open(&self, path: &Path) -> Result<Arc<dyn File>> {
-        Ok(self.0.lock().unwrap()[path].clone())
-    }
-    fn rename(&self, _: &Path, _: &Path) -> Result<()> {
-        unsupported()
-    }
-    fn remove_file(&self, _: &Path) -> Result<()> {
-        unsupported()
-    }
-    fn remove_dir(&self, _: &Path) -> Result<()> {
-        unsupported()
-    }
-    fn sync_dir(&self, _: &Path) -> Result<()> {
-        unsupported()
-    }
-    fn lock(&self, _: &Path, _: LockKind) -> Result<Box<dyn LockGuard>> {
-        unsupported()
-    }
-}
-
-impl File for MemFile {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-    fn size(&self) -> Result<u64> {
-        Ok(self.bytes.lock().unwrap().len() as u64)
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let bytes = self.bytes.lock().unwrap();
-        buf.copy_from_slice(&bytes[offset as usize..][..buf.len()]);
-        Ok(())
-    }
-    fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
-        let mut bytes = self.bytes.lock().unwrap();
-        assert_eq!(bytes.len() as u64, offset);
-        bytes.extend_from_slice(data);
-        Ok(())
-    }
-    fn allocate(&self, _: u64) -> Result<()> {
-        unsupported()
-    }
-    fn sync_data(&self) -> Result<()> {
-        Ok(())
-    }
-    fn map(&self, len: usize, _: Access) -> Result<Region> {
-        let bytes = Arc::new(self.bytes.lock().unwrap()[..len].to_vec());
-        // SAFETY: the owner keeps the vector, which nobody can change any more.
-        Ok(unsafe { Region::new(bytes.as_ptr(), len, bytes) })
-    }
-    fn map_window(&self, _: u64, _: usize) -> Result<Window> {
-        unsupported()
-    }
-}
 
 /// An entry as the tests know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,38 +36,48 @@ fn item(key: impl AsRef<[u8]>, seqno: SeqNo, value: impl AsRef<[u8]>) -> Item {
 
 /// A table built of items, and what it was built from.
 struct Built {
+    disk: SimDisk,
     fs: Arc<dyn FileSystem>,
-    mem: Arc<MemFs>,
     items: Vec<Item>,
     summary: TableSummary,
 }
 
 fn path() -> PathBuf {
-    PathBuf::from("000032.table")
+    PathBuf::from("/000032.table")
+}
+
+fn start(disk: &SimDisk) -> Result<TableBuilder> {
+    let params = TableParams { number: NUMBER, hash_seed: SEED, seqno_base: BASE };
+    Ok(TableBuilder::new(disk.create(&path())?, params))
+}
+
+fn add(builder: &mut TableBuilder, item: &Item) -> Result<()> {
+    let hash = hash_key(&item.key, SEED);
+    builder.add(&item.key, hash, item.seqno, item.kind, &item.value)
+}
+
+/// Writes a table of items in order.
+fn write(disk: &SimDisk, items: &[Item]) -> Result<TableSummary> {
+    let mut builder = start(disk)?;
+    items.iter().try_for_each(|item| add(&mut builder, item))?;
+    builder.finish()
 }
 
 /// Builds a table of items in order.
 fn build(items: Vec<Item>) -> Built {
-    let mem = Arc::new(MemFs::default());
-    let fs: Arc<dyn FileSystem> = mem.clone();
-    let params = TableParams { number: NUMBER, hash_seed: SEED, seqno_base: BASE };
-    let mut builder = TableBuilder::new(fs.create(&path()).unwrap(), params);
-    for item in &items {
-        let hash = hash_key(&item.key, SEED);
-        builder.add(&item.key, hash, item.seqno, item.kind, &item.value).unwrap();
-    }
-    let summary = builder.finish().unwrap();
-    Built { fs, mem, items, summary }
+    let disk = SimDisk::new();
+    let summary = write(&disk, &items).unwrap();
+    Built { fs: Arc::new(disk.clone()), disk, items, summary }
 }
 
 impl Built {
     fn bytes(&self) -> Vec<u8> {
-        self.mem.0.lock().unwrap()[&path()].bytes.lock().unwrap().clone()
+        self.disk.read_file(path()).unwrap()
     }
 
-    /// Replaces the file's bytes.
-    fn set_bytes(&self, bytes: Vec<u8>) {
-        *self.mem.0.lock().unwrap()[&path()].bytes.lock().unwrap() = bytes;
+    /// Replaces bytes of the file.
+    fn overwrite(&self, offset: usize, bytes: &[u8]) {
+        self.disk.overwrite(path(), offset as u64, bytes).unwrap();
     }
 
     fn open(&self) -> Result<Arc<Table>> {
@@ -208,6 +133,7 @@ fn check(built: &Built) {
             assert_eq!(get(&table, &item.key, seqno).unwrap(), expected, "{:?}", item.key);
         }
     }
+    table.verify().unwrap();
     assert_eq!(table.smallest(), built.items.first().map_or(&[][..], |item| &item.key));
     assert_eq!(table.largest(), built.items.last().map_or(&[][..], |item| &item.key));
     for mode in [IterMode::Mapped, IterMode::Buffered] {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::checksum::mix64;
+use crate::fs::sim::{CrashPolicy, Times};
 use crate::types::ValuePointer;
 
 fn random_items(count: u64, key_len: usize, value_len: usize) -> Vec<Item> {
@@ -154,8 +155,7 @@ fn a_table_is_read_relative_to_the_base_it_is_opened_with() {
 
 #[test]
 fn the_wrong_order_and_seqnos_below_the_base_are_refused() {
-    let params = TableParams { number: NUMBER, hash_seed: SEED, seqno_base: BASE };
-    let mut builder = TableBuilder::new(MemFs::default().create(&path()).unwrap(), params);
+    let mut builder = start(&SimDisk::new()).unwrap();
     builder.add(b"b", 1, BASE + 5, Kind::Put, b"").unwrap();
     for (key, seqno) in [(b"a", BASE + 4), (b"b", BASE + 5), (b"b", BASE + 6), (b"c", BASE - 1)] {
         let error = builder.add(key, 1, seqno, Kind::Put, b"").unwrap_err();
@@ -168,13 +168,8 @@ fn the_wrong_order_and_seqnos_below_the_base_are_refused() {
 #[test]
 fn the_size_estimate_is_close() {
     let items = random_items(4000, 16, 100);
-    let params = TableParams { number: NUMBER, hash_seed: SEED, seqno_base: BASE };
-    let mut builder = TableBuilder::new(MemFs::default().create(&path()).unwrap(), params);
-    for item in &items {
-        builder
-            .add(&item.key, hash_key(&item.key, SEED), item.seqno, item.kind, &item.value)
-            .unwrap();
-    }
+    let mut builder = start(&SimDisk::new()).unwrap();
+    items.iter().for_each(|item| add(&mut builder, item).unwrap());
     let estimate = builder.file_size_estimate();
     let size = builder.finish().unwrap().size_bytes;
     assert!(estimate.abs_diff(size) < size / 20, "{estimate} for {size}");
@@ -188,4 +183,41 @@ fn offsets_of_keys_ascend_through_the_file() {
         built.items.iter().map(|item| table.approx_offset_of(&item.key).unwrap()).collect();
     assert!(offsets.is_sorted());
     assert!(offsets[0] == 0 && *offsets.last().unwrap() > 300_000);
+}
+
+#[test]
+fn a_failing_operation_while_building_or_opening_is_told_and_nothing_else_happens() {
+    let items = random_items(6000, 16, 100);
+    let quiet = SimDisk::new();
+    let summary = write(&quiet, &items).unwrap();
+    let run = |disk: &SimDisk| -> Result<Vec<Item>> {
+        write(disk, &items)?;
+        let fs: Arc<dyn FileSystem> = Arc::new(disk.clone());
+        let table = Table::open(&fs, &path(), NUMBER, summary.size_bytes, SEED, BASE)?;
+        scan(&mut TableIter::new(Arc::new(table), IterMode::Buffered)?)
+    };
+    let counted = SimDisk::new();
+    assert!(run(&counted).unwrap() == items);
+    let operations = counted.operation_count();
+    assert!(operations > 12, "{operations}");
+    for index in 0..operations {
+        let disk = SimDisk::new();
+        disk.fail_at(index, libc::EIO, Times::Once);
+        let error = run(&disk).unwrap_err();
+        assert_eq!((error.kind(), error.os_error()), (ErrorKind::Io, Some(libc::EIO)));
+    }
+}
+
+#[test]
+fn a_finished_table_outlives_a_power_loss() {
+    let items = random_items(500, 16, 100);
+    let disk = SimDisk::new();
+    let summary = write(&disk, &items).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    for (name, policy) in CrashPolicy::standard() {
+        let fs: Arc<dyn FileSystem> = Arc::new(disk.crash_image(&policy, 5));
+        let table = Table::open(&fs, &path(), NUMBER, summary.size_bytes, SEED, BASE).unwrap();
+        let mut iter = TableIter::new(Arc::new(table), IterMode::Mapped).unwrap();
+        assert!(scan(&mut iter).unwrap() == items, "{name}");
+    }
 }
