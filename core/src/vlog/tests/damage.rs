@@ -212,12 +212,44 @@ fn a_frame_of_another_segment_is_not_taken() {
     second[4096..4104].copy_from_slice(&log.ids[1].salt.to_le_bytes());
     log.replace(2, &second);
     assert!(collect(&log.open()[1..], 0).unwrap().1.is_empty());
+    // Nor with the whole header made anew: the record is of another segment.
+    let (header, _) =
+        FrameHeader::decode(&first[range.clone()], log.ids[0].salt, FIRST_FRAME).unwrap();
+    second[4096..4152].copy_from_slice(&header.encode(log.ids[1].salt, FIRST_FRAME).0);
+    log.replace(2, &second);
+    assert!(collect(&log.open()[1..], 0).unwrap().1.is_empty());
     // A frame of this segment at another place is not taken either.
     let mut moved = first.clone();
     moved[4096..].fill(0);
     moved[4104..][..range.len()].copy_from_slice(&first[range]);
     log.replace(1, &moved);
     assert!(collect(&log.open()[..1], 0).unwrap().1.is_empty());
+}
+
+#[test]
+fn a_moved_frame_is_not_taken() {
+    let mut log = TestLog::new(8 << 10);
+    let first = log.append(0, &[put(b"a", b"1")]);
+    let empty = log.append_empty(0).unwrap();
+    let mut bytes = log.bytes(1);
+    bytes.copy_within(empty.offset as usize..empty.end as usize, first.offset as usize);
+    log.replace(1, &bytes);
+    assert_eq!(log.replay().unwrap().0.frames, 0);
+}
+
+#[test]
+fn a_frame_whose_records_are_not_those_it_was_made_of_is_not_taken() {
+    let mut log = TestLog::new(8 << 10);
+    let frame = log.append(0, &[put(b"a", b"1")]);
+    let mut bytes = log.bytes(1);
+    let salt = log.ids[0].salt;
+    let (header, _) = FrameHeader::decode(&bytes[4096..], salt, frame.offset).unwrap();
+    for (fold, frames) in [(header.fold ^ 1, 0), (header.fold, 1)] {
+        let (head, _) = FrameHeader { fold, ..header }.encode(salt, frame.offset);
+        bytes[4096..4152].copy_from_slice(&head);
+        log.replace(1, &bytes);
+        assert_eq!(log.replay().unwrap().0.frames, frames);
+    }
 }
 
 #[test]
@@ -279,6 +311,21 @@ fn pointed_values_are_verified() {
             log.flip(1, offset + at);
         }
     }
+}
+
+#[test]
+fn a_record_is_not_trusted_because_its_neighbour_was_verified() {
+    let mut log = TestLog::new(16 << 10);
+    log.append(0, &[put(b"s", &[1; 40]), put(b"t", &[2; 40]), put(b"long", &[3; 2000])]);
+    let [s, t, long] = [0, 1, 2].map(|index| log.written[index].offset);
+    assert_eq!(s >> 10, long >> 10);
+    let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
+    segment.pointed_value(s, b"\0s", 40).unwrap();
+    segment.pointed_value(long, b"\0long", 2000).unwrap();
+    log.flip(1, t + 30);
+    assert_eq!(segment.record(t).unwrap_err().kind(), ErrorKind::Corruption);
+    let error = segment.pointed_value(t, b"\0t", 40).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(t)));
 }
 
 #[test]

@@ -200,6 +200,26 @@ proptest! {
 }
 
 #[test]
+fn pages_touched_ahead_never_replace_what_was_written() {
+    let mut log = TestLog::new(8 << 20);
+    log.store = Store::Write;
+    while log.writer.offset() < 2_500_000 {
+        log.append(0, &[put(b"written", &vec![7; 200_000])]);
+    }
+    log.store = Store::Map;
+    log.append(0, &[put(b"mapped", b"1")]);
+    log.writer.segment().prepare_window().unwrap();
+    log.store = Store::Write;
+    while log.writer.offset() < 4_200_000 {
+        log.append(0, &[put(b"written", &vec![8; 100_000])]);
+    }
+    log.append(0, &[put(b"long", &vec![9; 3_000_000])]);
+    log.store = Store::Map;
+    log.append(0, &[put(b"mapped", b"2")]);
+    assert!(log.replay().unwrap().1 == log.written);
+}
+
+#[test]
 fn windows_of_the_operating_system() {
     for (prefill, ahead) in
         [(Prefill::Window, true), (Prefill::Window, false), (Prefill::All, false)]
