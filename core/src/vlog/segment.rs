@@ -18,6 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Access, File, FileSystem, PathKind, Region};
 use crate::types::{Kind, SegmentId};
 
+/// Records that are shorter may share a KiB with others, so no bit is theirs alone; of longer ones at
+/// most one starts in any KiB.
+const SHARED_KIB: u64 = 1024;
+
 /// What a segment is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenFor {
@@ -175,7 +179,7 @@ impl Segment {
     #[inline]
     pub(crate) fn pointed_value(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
         let record = self.raw_record(offset)?;
-        if !self.is_verified(offset) {
+        if record.len() < SHARED_KIB || !self.is_verified(offset) {
             self.verify(offset, &record)?;
         }
         let named = record.kind == Kind::Put as u8 && record.key == key;
@@ -299,8 +303,7 @@ impl Segment {
         if !record.is_intact(self.identity.id, offset) {
             return Err(self.corrupt(offset, "checksum of a record does not match"));
         }
-        // Of records that are this long, at most one starts in any KiB.
-        if record.len() >= 1024 {
+        if record.len() >= SHARED_KIB {
             let words = self.identity.size_bytes.div_ceil(64 << 10) as usize;
             let bits =
                 self.verified.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());

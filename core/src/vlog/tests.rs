@@ -1,17 +1,19 @@
 //! Tests of the value log: what is appended is replayed, and whatever happens to the bytes, replay
 //! answers a prefix of it or Corruption.
 
+mod crashes;
 mod damage;
 mod faults;
 mod roundtrip;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{FRAME_HEADER_LEN, FrameHeader, fold, record_checksum};
 use super::*;
 use crate::error::Result;
-use crate::fs::{File, FileSystem, OsFileSystem};
+use crate::fs::FileSystem;
+use crate::fs::sim::SimDisk;
 use crate::types::{Kind, SeqNo};
 
 const DB_ID: u64 = 0xD0_0D;
@@ -54,36 +56,44 @@ fn identity(id: u64, size_bytes: u64) -> SegmentIdentity {
     SegmentIdentity { id, salt: 0x5A17_0000_0000_0000 + id * 0x1_0001, db_id: DB_ID, size_bytes }
 }
 
-/// A log in a directory of its own.
+/// A log on a disk of its own.
 struct TestLog {
-    dir: tempfile::TempDir,
+    disk: SimDisk,
     writer: LogWriter,
     store: Store,
     ids: Vec<SegmentIdentity>,
     written: Vec<Seen>,
 }
 
+fn path(id: u64) -> PathBuf {
+    Path::new("/").join(format!("{id}.vlog"))
+}
+
+fn create(fs: &dyn FileSystem, identity: SegmentIdentity) -> Result<Arc<Segment>> {
+    Segment::create(fs, &path(identity.id), identity, Prefill::Window).map(Arc::new)
+}
+
+fn open(fs: &dyn FileSystem, identity: SegmentIdentity, purpose: OpenFor) -> Result<Segment> {
+    Segment::open(fs, &path(identity.id), identity, purpose)
+}
+
+fn open_all(fs: &dyn FileSystem, ids: &[SegmentIdentity]) -> Vec<Arc<Segment>> {
+    ids.iter().map(|id| Arc::new(open(fs, *id, OpenFor::Replay).unwrap())).collect()
+}
+
 impl TestLog {
     fn new(size_bytes: u64) -> TestLog {
-        let dir = tempfile::tempdir().unwrap();
+        let disk = SimDisk::new();
         let identity = identity(1, size_bytes);
-        let path = dir.path().join("1.vlog");
-        let segment = Segment::create(&OsFileSystem, &path, identity, Prefill::Window).unwrap();
-        let writer = LogWriter::new(Arc::new(segment), 0, 0).unwrap();
-        TestLog { dir, writer, store: Store::Map, ids: vec![identity], written: Vec::new() }
-    }
-
-    fn path(&self, id: u64) -> PathBuf {
-        self.dir.path().join(format!("{id}.vlog"))
+        let writer = LogWriter::new(create(&disk, identity).unwrap(), 0, 0).unwrap();
+        TestLog { disk, writer, store: Store::Map, ids: vec![identity], written: Vec::new() }
     }
 
     fn rotate(&mut self, size_bytes: u64) -> Arc<Segment> {
         let identity = identity(self.ids.len() as u64 + 1, size_bytes);
-        let segment =
-            Segment::create(&OsFileSystem, &self.path(identity.id), identity, Prefill::Window)
-                .unwrap();
+        let segment = create(&self.disk, identity).unwrap();
         self.ids.push(identity);
-        self.writer.rotate(Arc::new(segment)).unwrap()
+        self.writer.rotate(segment).unwrap()
     }
 
     fn append_empty(&mut self, synced_seqno: SeqNo) -> Option<Appended> {
@@ -111,11 +121,7 @@ impl TestLog {
     }
 
     fn open(&self) -> Vec<Arc<Segment>> {
-        let open = |identity: &SegmentIdentity| {
-            let path = self.path(identity.id);
-            Segment::open(&OsFileSystem, &path, *identity, OpenFor::Replay).unwrap()
-        };
-        self.ids.iter().map(|identity| Arc::new(open(identity))).collect()
+        open_all(&self.disk, &self.ids)
     }
 
     fn replay(&self) -> Result<(Replayed, Vec<Seen>)> {
@@ -124,25 +130,18 @@ impl TestLog {
 
     /// The bytes of segment `id` as they are now.
     fn bytes(&self, id: u64) -> Vec<u8> {
-        let file = OsFileSystem.open(&self.path(id)).unwrap();
-        let mut bytes = vec![0; file.size().unwrap() as usize];
-        file.read_at(&mut bytes, 0).unwrap();
-        bytes
+        self.disk.read_file(path(id)).unwrap()
     }
 
-    /// Puts other bytes in the place of segment `id`; the file stays open for more.
-    fn replace(&self, id: u64, bytes: &[u8]) -> Arc<dyn File> {
-        OsFileSystem.remove_file(&self.path(id)).unwrap();
-        let file = OsFileSystem.create(&self.path(id)).unwrap();
-        file.write_at(bytes, 0).unwrap();
-        file
+    /// Gives segment `id` other bytes.
+    fn replace(&self, id: u64, bytes: &[u8]) {
+        self.disk.overwrite(path(id), 0, bytes).unwrap();
     }
 
     /// Changes one byte of segment `id`.
     fn flip(&self, id: u64, offset: u64) {
-        let mut bytes = self.bytes(id);
-        bytes[offset as usize] ^= 0x10;
-        self.replace(id, &bytes);
+        let byte = self.bytes(id)[offset as usize] ^ 0x10;
+        self.disk.overwrite(path(id), offset, &[byte]).unwrap();
     }
 }
 

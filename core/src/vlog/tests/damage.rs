@@ -47,18 +47,16 @@ fn every_bit_of_a_segment() {
     let mut log = small_log();
     log.append_empty(3);
     let bytes = log.bytes(1);
-    let file = log.replace(1, &bytes);
-    let identity = log.ids[0];
-    let path = log.path(1);
     let (mut refused, mut short, mut whole) = (0, 0, 0);
     for offset in 0..bytes.len() {
         for bit in 0..8 {
-            file.write_at(&[bytes[offset] ^ 1 << bit], offset as u64).unwrap();
-            let opened = Segment::open(&OsFileSystem, &path, identity, OpenFor::Replay);
+            let byte = [bytes[offset] ^ (1 << bit)];
+            log.disk.overwrite(path(1), offset as u64, &byte).unwrap();
+            let opened = open(&log.disk, log.ids[0], OpenFor::Replay);
             match opened.and_then(|segment| collect(&[Arc::new(segment)], 0)) {
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Corruption, "{offset}.{bit}: {error}");
-                    assert_eq!(error.path(), Some(&*path));
+                    assert_eq!(error.path(), Some(&*path(1)));
                     refused += 1;
                 }
                 Ok((_, seen)) if seen == log.written => whole += 1,
@@ -68,7 +66,7 @@ fn every_bit_of_a_segment() {
                 }
             }
         }
-        file.write_at(&bytes[offset..=offset], offset as u64).unwrap();
+        log.disk.overwrite(path(1), offset as u64, &bytes[offset..=offset]).unwrap();
     }
     assert!(refused > 4096 * 8 && short > 0 && whole > 0, "{refused} {short} {whole}");
 }
@@ -76,15 +74,16 @@ fn every_bit_of_a_segment() {
 #[test]
 fn every_length_of_a_file() {
     let log = small_log();
+    let size = log.ids[0].size_bytes;
     let bytes = log.bytes(1);
-    for len in (0..bytes.len()).chain([bytes.len() + 1, bytes.len() * 2]) {
+    for len in (0..size).chain([size + 1, size * 2]) {
+        let disk = SimDisk::new();
         let mut other = bytes.clone();
-        other.resize(len, 0);
-        log.replace(1, &other);
-        let opened = Segment::open(&OsFileSystem, &log.path(1), log.ids[0], OpenFor::Replay);
-        let error = opened.unwrap_err();
+        other.resize(len as usize, 0);
+        disk.write_file(path(1), &other).unwrap();
+        let error = open(&disk, log.ids[0], OpenFor::Replay).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{len}");
-        assert_eq!(error.path(), Some(&*log.path(1)));
+        assert_eq!(error.path(), Some(&*path(1)));
     }
 }
 
@@ -106,7 +105,7 @@ fn a_hole_before_what_was_synced_is_corruption_with_its_place() {
         } else {
             let error = log.replay().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption);
-            assert_eq!(error.path(), Some(&*log.path(1)));
+            assert_eq!(error.path(), Some(&*path(1)));
             assert_eq!(error.offset(), Some(lost.offset));
             assert!(error.message().contains("synced up to 2"), "{error}");
         }
@@ -126,7 +125,7 @@ fn a_later_segment_proves_that_a_hole_was_synced() {
     log.flip(1, lost.offset + 8);
     let error = log.replay().unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(lost.offset)));
-    assert_eq!(error.path(), Some(&*log.path(1)));
+    assert_eq!(error.path(), Some(&*path(1)));
 }
 
 #[test]
@@ -213,12 +212,44 @@ fn a_frame_of_another_segment_is_not_taken() {
     second[4096..4104].copy_from_slice(&log.ids[1].salt.to_le_bytes());
     log.replace(2, &second);
     assert!(collect(&log.open()[1..], 0).unwrap().1.is_empty());
+    // Nor with the whole header made anew: the record is of another segment.
+    let (header, _) =
+        FrameHeader::decode(&first[range.clone()], log.ids[0].salt, FIRST_FRAME).unwrap();
+    second[4096..4152].copy_from_slice(&header.encode(log.ids[1].salt, FIRST_FRAME).0);
+    log.replace(2, &second);
+    assert!(collect(&log.open()[1..], 0).unwrap().1.is_empty());
     // A frame of this segment at another place is not taken either.
     let mut moved = first.clone();
     moved[4096..].fill(0);
     moved[4104..][..range.len()].copy_from_slice(&first[range]);
     log.replace(1, &moved);
     assert!(collect(&log.open()[..1], 0).unwrap().1.is_empty());
+}
+
+#[test]
+fn a_moved_frame_is_not_taken() {
+    let mut log = TestLog::new(8 << 10);
+    let first = log.append(0, &[put(b"a", b"1")]);
+    let empty = log.append_empty(0).unwrap();
+    let mut bytes = log.bytes(1);
+    bytes.copy_within(empty.offset as usize..empty.end as usize, first.offset as usize);
+    log.replace(1, &bytes);
+    assert_eq!(log.replay().unwrap().0.frames, 0);
+}
+
+#[test]
+fn a_frame_whose_records_are_not_those_it_was_made_of_is_not_taken() {
+    let mut log = TestLog::new(8 << 10);
+    let frame = log.append(0, &[put(b"a", b"1")]);
+    let mut bytes = log.bytes(1);
+    let salt = log.ids[0].salt;
+    let (header, _) = FrameHeader::decode(&bytes[4096..], salt, frame.offset).unwrap();
+    for (fold, frames) in [(header.fold ^ 1, 0), (header.fold, 1)] {
+        let (head, _) = FrameHeader { fold, ..header }.encode(salt, frame.offset);
+        bytes[4096..4152].copy_from_slice(&head);
+        log.replace(1, &bytes);
+        assert_eq!(log.replay().unwrap().0.frames, frames);
+    }
 }
 
 #[test]
@@ -250,7 +281,7 @@ fn pointed_values_are_verified() {
     let mut log = TestLog::new(16 << 10);
     log.append(0, &[put(b"long", &[1; 2000]), put(b"short", &[2; 100]), delete(b"gone")]);
     let [long, short, gone] = [0, 1, 2].map(|index| log.written[index].offset);
-    let segment = Segment::open(&OsFileSystem, &log.path(1), log.ids[0], OpenFor::Values).unwrap();
+    let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
     assert!(segment.pointed_value(long, b"\0long", 2000).is_ok());
     assert!(segment.pointed_value(short, b"\0short", 100).is_ok());
     let wrong: [(u64, &[u8], u32); 9] = [
@@ -267,7 +298,7 @@ fn pointed_values_are_verified() {
     for (offset, key, len) in wrong {
         let error = segment.pointed_value(offset, key, len).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{offset}");
-        assert_eq!(error.path(), Some(&*log.path(1)));
+        assert_eq!(error.path(), Some(&*path(1)));
     }
     assert_eq!(segment.value(16 << 10, 1, 1).unwrap_err().kind(), ErrorKind::Corruption);
     assert_eq!(segment.value(u64::MAX - 5, 1, 1).unwrap_err().kind(), ErrorKind::Corruption);
@@ -275,12 +306,26 @@ fn pointed_values_are_verified() {
     for (offset, key, len) in [(long, &b"\0long"[..], 2000), (short, b"\0short", 100)] {
         for at in [0, 4, 8, 11, 12, 40] {
             log.flip(1, offset + at);
-            let segment =
-                Segment::open(&OsFileSystem, &log.path(1), log.ids[0], OpenFor::Values).unwrap();
+            let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
             assert!(segment.pointed_value(offset, key, len).is_err(), "{offset} {at}");
             log.flip(1, offset + at);
         }
     }
+}
+
+#[test]
+fn a_record_is_not_trusted_because_its_neighbour_was_verified() {
+    let mut log = TestLog::new(16 << 10);
+    log.append(0, &[put(b"s", &[1; 40]), put(b"t", &[2; 40]), put(b"long", &[3; 2000])]);
+    let [s, t, long] = [0, 1, 2].map(|index| log.written[index].offset);
+    assert_eq!(s >> 10, long >> 10);
+    let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
+    segment.pointed_value(s, b"\0s", 40).unwrap();
+    segment.pointed_value(long, b"\0long", 2000).unwrap();
+    log.flip(1, t + 30);
+    assert_eq!(segment.record(t).unwrap_err().kind(), ErrorKind::Corruption);
+    let error = segment.pointed_value(t, b"\0t", 40).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(t)));
 }
 
 #[test]
@@ -294,14 +339,14 @@ fn another_segment_in_the_place_is_named() {
         (SegmentIdentity { size_bytes: 16384, ..id }, "8192 bytes, not 16384"),
     ];
     for (other, word) in others {
-        let opened = Segment::open(&OsFileSystem, &log.path(1), other, OpenFor::Values);
+        let opened = Segment::open(&log.disk, &path(1), other, OpenFor::Values);
         let error = opened.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption);
         assert!(error.message().contains(word), "{error}");
     }
-    let error = Segment::open(&OsFileSystem, &log.path(9), id, OpenFor::Replay).unwrap_err();
+    let error = Segment::open(&log.disk, &path(9), id, OpenFor::Replay).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
-    assert_eq!(error.path(), Some(&*log.path(9)));
+    assert_eq!(error.path(), Some(&*path(9)));
     assert!(error.message().contains("missing"), "{error}");
 }
 
@@ -313,7 +358,7 @@ fn a_newer_format_is_named_and_not_called_damage() {
     let sum = crate::checksum::checksum64(&bytes[..4088], 0);
     bytes[4088..4096].copy_from_slice(&sum.to_le_bytes());
     log.replace(1, &bytes);
-    let error = Segment::open(&OsFileSystem, &log.path(1), log.ids[0], OpenFor::Replay);
+    let error = open(&log.disk, log.ids[0], OpenFor::Replay);
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsupportedFormat);
     assert!(error.message().contains("format version 2"), "{error}");

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::fs::OsFileSystem;
 
 #[test]
 fn batches_come_back_in_order_with_their_places() {
@@ -74,7 +75,7 @@ fn a_log_without_frames_and_one_without_segments_are_empty() {
 fn frames_longer_than_the_window_and_across_its_end() {
     let mut log = TestLog::new(32 << 20);
     log.append(0, &[put(b"small", b"before")]);
-    let big: Vec<u8> = (0..9_000_001u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let big: Vec<u8> = (0..9_000_001u32).map(|n| ((n * 7) >> 3) as u8).collect();
     log.append(0, &[put(b"big", &big), put(b"small", b"within")]);
     let many: Vec<Entry> =
         (0..3000u32).map(|n| put(&n.to_be_bytes(), &vec![n as u8; 1500])).collect();
@@ -195,5 +196,69 @@ proptest! {
         prop_assert_eq!(&seen, &log.written);
         prop_assert_eq!(found.last_seqno, log.writer.last_seqno());
         prop_assert_eq!(found.chain, log.writer.chain());
+    }
+}
+
+#[test]
+fn pages_touched_ahead_never_replace_what_was_written() {
+    let mut log = TestLog::new(8 << 20);
+    log.store = Store::Write;
+    while log.writer.offset() < 2_500_000 {
+        log.append(0, &[put(b"written", &vec![7; 200_000])]);
+    }
+    log.store = Store::Map;
+    log.append(0, &[put(b"mapped", b"1")]);
+    log.writer.segment().prepare_window().unwrap();
+    log.store = Store::Write;
+    while log.writer.offset() < 4_200_000 {
+        log.append(0, &[put(b"written", &vec![8; 100_000])]);
+    }
+    log.append(0, &[put(b"long", &vec![9; 3_000_000])]);
+    log.store = Store::Map;
+    log.append(0, &[put(b"mapped", b"2")]);
+    assert!(log.replay().unwrap().1 == log.written);
+}
+
+#[test]
+fn windows_of_the_operating_system() {
+    for (prefill, ahead) in
+        [(Prefill::Window, true), (Prefill::Window, false), (Prefill::All, false)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = identity(1, (8 << 20) + 4096);
+        let path = dir.path().join("1.vlog");
+        let segment = Segment::create(&OsFileSystem, &path, identity, prefill).unwrap();
+        let mut writer = LogWriter::new(Arc::new(segment), 0, 0).unwrap();
+        let (mut offsets, mut windows) = (Vec::new(), 0);
+        let value = |n: u64| vec![n as u8; (n * n % 5000) as usize];
+        loop {
+            let n = offsets.len() as u64;
+            let entry = [put(&n.to_be_bytes(), &value(n))];
+            let size = FrameSize::of(parts(&entry)).unwrap();
+            if !writer.has_room(size) {
+                break;
+            }
+            let store = if n.is_multiple_of(7) { Store::Write } else { Store::Map };
+            let stamp = Stamp { store, ..stamp(n + 1) };
+            writer
+                .append(size, stamp, parts(&entry), |record| offsets.push(record.offset))
+                .unwrap();
+            if writer.wants_window() {
+                windows += 1;
+                if ahead {
+                    writer.segment().prepare_window().unwrap();
+                }
+            }
+        }
+        assert_eq!(windows, 4);
+        let opened = Segment::open(&OsFileSystem, &path, identity, OpenFor::Replay).unwrap();
+        let (_, seen) = collect(&[Arc::new(opened)], 0).unwrap();
+        assert_eq!(seen.len(), offsets.len());
+        for (n, (seen, offset)) in (0u64..).zip(seen.iter().zip(&offsets)) {
+            assert_eq!((seen.offset, seen.seqno), (*offset, n + 1));
+            assert!(seen.entry == put(&n.to_be_bytes(), &value(n)));
+            let found = writer.segment().value(*offset, 9, seen.entry.value.len() as u32);
+            assert!(found.unwrap() == value(n));
+        }
     }
 }
