@@ -264,8 +264,8 @@ impl MemIter {
     fn advance(&mut self, key: &[u8], bound: Bound) {
         while let Some(&(above, depth)) = self.above.last() {
             let found = match above {
-                // SAFETY: the memtable holds its nodes as long as the cursor holds it.
                 Above::Inner(inner) => {
+                    // SAFETY: the memtable holds its nodes as long as the cursor holds it.
                     self.after_slot(unsafe { inner.as_ref() }, depth, key, bound)
                 }
                 Above::Head(head) if 2 * key.len() == depth => {

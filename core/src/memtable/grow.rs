@@ -51,16 +51,12 @@ impl Tree {
 
     /// Replaces a leaf whose keys share their nibble, or the root's, by a deeper inner node.
     fn burst(&self, slots: &Slots, place: Place<'_>, writer: &mut Writer) {
-        // SAFETY (both): the writer read the records from a leaf, or has just made them.
-        let first = unsafe { self.record(slots[0].record) }.key();
-        let last = unsafe { self.record(slots[LEAF_LEN].record) }.key();
+        // SAFETY: the writer read the records from a leaf, or has just made them.
+        let key = |slot: &Slot| unsafe { self.record(slot.record) }.key();
+        let (first, last) = (key(&slots[0]), key(&slots[LEAF_LEN]));
         let depth = shared_nibbles(first, last, place.depth / 2);
         let ends = 2 * first.len() == depth;
-        let mut deeper = *slots;
-        for slot in &mut deeper {
-            // SAFETY: as above.
-            slot.window = window(unsafe { self.record(slot.record) }.key(), depth / 2);
-        }
+        let deeper = slots.map(|slot| Slot { window: window(key(&slot), depth / 2), ..slot });
         let inner = Inner::empty();
         spread(&inner, (0, 16), &deeper[usize::from(ends)..], depth, writer);
         let child = Child::inner(inner, &mut writer.nodes);

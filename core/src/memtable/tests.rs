@@ -276,3 +276,151 @@ fn versions_at_every_sequence_number() {
         }
     }
 }
+
+/// What a writer inserts, known in advance: the key of every sequence number from 1 on.
+struct Plan {
+    keys: Vec<Vec<u8>>,
+    /// For a sequence number: the next one with the same key.
+    next_same: Vec<SeqNo>,
+    /// For a sequence number: the count of different keys up to it.
+    distinct: Vec<usize>,
+}
+
+impl Plan {
+    fn new(keys: Vec<Vec<u8>>) -> Plan {
+        let mut next_same = vec![SeqNo::MAX; keys.len() + 1];
+        let mut distinct = vec![0; keys.len() + 1];
+        let mut newest = BTreeMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            if let Some(before) = newest.insert(key, index + 1) {
+                next_same[before] = index as SeqNo + 1;
+            }
+            distinct[index + 1] = newest.len();
+        }
+        Plan { keys, next_same, distinct }
+    }
+
+    fn key(&self, seqno: SeqNo) -> &[u8] {
+        &self.keys[seqno as usize - 1]
+    }
+
+    fn entry(&self, seqno: SeqNo) -> MemEntry {
+        entry(seqno, if seqno.is_multiple_of(7) { Kind::Delete } else { Kind::Put })
+    }
+
+    /// Checks what a reader at `pinned` was shown.
+    fn check_shown(&self, key: &[u8], shown: MemEntry, pinned: SeqNo) {
+        assert!(shown.seqno <= pinned && pinned < self.next_same[shown.seqno as usize]);
+        assert_eq!(shown, self.entry(shown.seqno));
+        assert!(self.key(shown.seqno) == key);
+    }
+
+    /// All that a reader at `pinned` sees, in order.
+    fn view(&self, memtable: &Arc<Memtable>, pinned: SeqNo) -> Vec<Vec<u8>> {
+        let mut cursor = memtable.iter();
+        cursor.seek_to_first();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        while cursor.valid() {
+            if let Some(shown) = cursor.entry(pinned) {
+                self.check_shown(cursor.key(), shown, pinned);
+                assert!(keys.last().is_none_or(|last| last.as_slice() < cursor.key()));
+                keys.push(cursor.key().to_vec());
+            }
+            cursor.next();
+        }
+        assert_eq!(keys.len(), self.distinct[pinned as usize]);
+        keys
+    }
+
+    /// Walks about in a view that was taken at `pinned`, forwards and backwards, while newer
+    /// entries come in.
+    fn check_view(&self, memtable: &Arc<Memtable>, pinned: SeqNo, view: &[Vec<u8>], at: usize) {
+        let shown = |cursor: &MemIter| cursor.entry(pinned).is_some();
+        let mut cursor = memtable.iter();
+        cursor.seek(&view[at]);
+        for expected in view[at..].iter().take(40) {
+            while !shown(&cursor) {
+                cursor.next();
+            }
+            assert!(cursor.key() == expected);
+            cursor.next();
+        }
+        cursor.seek_before(&view[at]);
+        for expected in view[..at].iter().rev().take(40) {
+            while !shown(&cursor) {
+                cursor.prev();
+            }
+            assert!(cursor.key() == expected);
+            cursor.prev();
+        }
+        let back: usize = {
+            cursor.seek_to_last();
+            let mut count = 0;
+            while cursor.valid() {
+                count += usize::from(shown(&cursor));
+                cursor.prev();
+            }
+            count
+        };
+        assert_eq!(back, view.len());
+    }
+
+    /// Reads until the writer is done and then once more.
+    fn read(&self, memtable: &Arc<Memtable>, published: &AtomicU64, seed: u64) {
+        let mut random = Random(seed);
+        let (mut place, mut walked, mut before) = (Inserted::NONE, 0, Vec::new());
+        loop {
+            let pinned = published.load(Ordering::Acquire);
+            for _ in 0..pinned.min(50) {
+                let seqno = 1 + random.below(pinned as usize) as SeqNo;
+                let key = self.key(seqno);
+                assert_eq!(get(memtable, key, seqno), Some(self.entry(seqno)));
+                self.check_shown(key, get(memtable, key, pinned).unwrap(), pinned);
+            }
+            place = memtable.for_each_since(place, pinned, |key, kind, _| {
+                walked += 1;
+                assert!(key == self.key(walked) && kind == self.entry(walked).kind);
+            });
+            assert_eq!(walked, pinned);
+            let view = self.view(memtable, pinned);
+            for _ in 0..view.len().min(3) {
+                self.check_view(memtable, pinned, &view, random.below(view.len()));
+            }
+            if let Some((pinned, earlier)) = before.pop() {
+                assert!(self.view(memtable, pinned) == earlier);
+            }
+            before.push((pinned, view));
+            if pinned == self.keys.len() as SeqNo {
+                return;
+            }
+        }
+    }
+
+    fn run(&self) {
+        let memtable = Arc::new(Memtable::new(1 << 20));
+        let published = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for seed in 0..3 {
+                let (memtable, published) = (&memtable, &published);
+                scope.spawn(move || self.read(memtable, published, seed << 32));
+            }
+            for seqno in 1..=self.keys.len() as SeqNo {
+                insert(&memtable, self.key(seqno), self.entry(seqno));
+                published.store(seqno, Ordering::Release);
+            }
+        });
+    }
+}
+
+#[test]
+fn readers_beside_the_writer_see_all_that_was_published() {
+    let count = if cfg!(miri) { 150 } else { 20_000 };
+    let mut random = Random(5);
+    let mut pick = |key: fn(usize) -> Vec<u8>| {
+        Plan::new((0..count).map(|_| key(random.below(count))).collect()).run();
+    };
+    pick(|n| mix64(n as u64, 9).to_be_bytes().to_vec());
+    pick(|n| (n as u32).to_be_bytes().to_vec());
+    pick(|n| format!("user/{:06}/name", n % 7000).into_bytes());
+    pick(|n| [vec![b'a'; n % 97], (n as u32 / 97).to_le_bytes()[..n % 3].to_vec()].concat());
+}
