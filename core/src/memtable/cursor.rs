@@ -231,7 +231,7 @@ impl MemIter {
                 }
                 Node::Head(head) => {
                     let end = depth + head.skip as usize;
-                    let shared = self.memtable.tree.shared_with(head, key, depth);
+                    let shared = head.shared_with(key, depth, &self.memtable.tree.records);
                     if shared < end {
                         return match nibble(key, shared) {
                             Some(slot)

@@ -2,10 +2,10 @@
 //!
 //! New nodes are made whole, then published by a store to a link that is already in the tree.
 
-use super::node::{Child, Head, Inner, LEAF_LEN, Leaf, Link, Slot, nibble, shared_nibbles, window};
+use super::node::{Child, Head, Inner, LEAF_LEN, Leaf, Slot, nibble, shared_nibbles, window};
 use super::record::NewRecord;
 use super::tree::{Place, Tree, Writer};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The slots of a full leaf and the new one, in key order.
 type Slots = [Slot; LEAF_LEN + 1];
@@ -75,12 +75,9 @@ impl Tree {
         if end == 0 && to == from + 1 && child.is_inner() {
             return child.with_step(self.nibble_of(witness, from));
         }
-        let head = Head {
-            child: Link::new(child),
-            end: AtomicU32::new(end),
-            skip: (to - from) as u32,
-            witness,
-        };
+        // SAFETY: paths are made of records that the writer loaded from its tree, or has just made.
+        let witness = unsafe { self.record(witness) };
+        let head = Head::new(child, end, (from, to), witness);
         Child::head(head, &mut writer.nodes)
     }
 

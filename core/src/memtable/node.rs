@@ -190,6 +190,49 @@ pub(super) struct Head {
     pub(super) skip: u32,
     /// A key record below this node: its nibbles are the shared ones.
     pub(super) witness: u32,
+    /// The bytes of the witness with the shared nibbles, or the first of them: a chain of heads
+    /// is followed without a look at records.
+    shared: [u8; Head::SHARED_LEN],
+}
+
+impl Head {
+    const SHARED_LEN: usize = NODE_SIZE - 20;
+
+    /// A head whose keys share the nibbles `from..to` with `witness`.
+    pub(super) fn new(
+        child: Child,
+        end: u32,
+        (from, to): (usize, usize),
+        witness: Record<'_>,
+    ) -> Head {
+        let bytes = &witness.key()[from / 2..to.div_ceil(2)];
+        let len = bytes.len().min(Head::SHARED_LEN);
+        let mut shared = [0; Head::SHARED_LEN];
+        shared[..len].copy_from_slice(&bytes[..len]);
+        Head {
+            child: Link::new(child),
+            end: AtomicU32::new(end),
+            skip: (to - from) as u32,
+            witness: witness.offset(),
+            shared,
+        }
+    }
+
+    /// How many nibbles `key`, which came here at `depth`, shares with the keys below, counted up
+    /// to where the head ends.
+    #[inline]
+    pub(super) fn shared_with(&self, key: &[u8], depth: usize, records: &Records) -> usize {
+        let end = depth + self.skip as usize;
+        let (from, to) = (depth / 2, end.div_ceil(2));
+        let shared = if let Some(bytes) = self.shared.get(..to - from) {
+            2 * from + shared_nibbles(key.get(from..).unwrap_or_default(), bytes, 0)
+        } else {
+            // SAFETY: a head's witness was a published key record when the head was made.
+            let witness = unsafe { Record::at(records, self.witness) }.key();
+            shared_nibbles(key, witness, from)
+        };
+        shared.min(end)
+    }
 }
 
 /// Up to 15 keys. Seen as 32-bit lanes, two in a word: lanes 0..15 hold the four key bytes from
@@ -254,10 +297,18 @@ pub(super) struct Rank {
 impl Leaf {
     /// A leaf of these keys, in order.
     pub(super) fn new(slots: &[Slot]) -> Leaf {
-        let leaf = Leaf { words: [const { AtomicU64::new(0) }; 16] };
+        let mut lanes = [0; 32];
         for (index, slot) in slots.iter().enumerate() {
-            leaf.fill(index, *slot);
+            lanes[index] = slot.window;
+            lanes[LEAF_LEN + index] = slot.record;
         }
+        let mut words = lanes.as_chunks::<2>().0.iter();
+        let leaf = Leaf {
+            words: std::array::from_fn(|_| {
+                let [low, high] = words.next().copied().unwrap_or_default();
+                AtomicU64::new(u64::from(high) << 32 | u64::from(low))
+            }),
+        };
         leaf.publish(Permutation::identity(slots.len()));
         leaf
     }

@@ -424,3 +424,38 @@ fn readers_beside_the_writer_see_all_that_was_published() {
     pick(|n| format!("user/{:06}/name", n % 7000).into_bytes());
     pick(|n| [vec![b'a'; n % 97], (n as u32 / 97).to_le_bytes()[..n % 3].to_vec()].concat());
 }
+
+#[test]
+fn zz_timing() {
+    let mut random = Random(9);
+    for n in [2000usize, 4000, 8000] {
+        for mixed in [false, true] {
+            let keys: Vec<Vec<u8>> = (0..n).map(|len| vec![b'a'; len]).collect();
+            let keys = if mixed { shuffled(keys, &mut random) } else { keys };
+            let m = Memtable::new(1 << 20);
+            let start = std::time::Instant::now();
+            for (i, k) in keys.iter().enumerate() {
+                unsafe { m.insert(k, i as u64, entry(i as u64 + 1, Kind::Put)) };
+            }
+            let ins = start.elapsed();
+            let start = std::time::Instant::now();
+            for (i, k) in keys.iter().enumerate() {
+                assert!(m.get(k, i as u64, SeqNo::MAX).is_some());
+            }
+            let get = start.elapsed();
+            let mut b = BTreeMap::new();
+            let start = std::time::Instant::now();
+            for k in &keys {
+                b.insert(k.clone(), ());
+            }
+            println!(
+                "{n} {mixed} insert {:?} get {:?} btree {:?} each; {} bytes for {}",
+                ins / n as u32,
+                get / n as u32,
+                start.elapsed() / n as u32,
+                m.heap_bytes(),
+                n * n / 2
+            );
+        }
+    }
+}

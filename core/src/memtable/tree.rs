@@ -6,7 +6,7 @@
 
 use super::arena::{Nodes, Records, RecordsEnd};
 use super::node::{Child, Head, Inner, LEAF_LEN, Leaf, Link, Node, Slot};
-use super::node::{nibble, shared_nibbles, window};
+use super::node::{nibble, window};
 use super::record::{NewRecord, Record};
 use std::sync::atomic::Ordering;
 
@@ -94,7 +94,7 @@ impl Tree {
                 }
                 Node::Head(head) => {
                     let end = depth + head.skip as usize;
-                    if self.shared_with(head, key, depth) < end {
+                    if head.shared_with(key, depth, &self.records) < end {
                         return None;
                     }
                     depth = end;
@@ -121,18 +121,6 @@ impl Tree {
         }
     }
 
-    /// How many nibbles `key`, which came to `head` at `depth`, shares with the keys below it,
-    /// counted up to where the head ends.
-    #[inline]
-    pub(super) fn shared_with(&self, head: &Head, key: &[u8], depth: usize) -> usize {
-        if head.skip == 0 {
-            return depth;
-        }
-        // SAFETY: a head's witness was a published key record when the head was made.
-        let witness = unsafe { self.record(head.witness) }.key();
-        shared_nibbles(key, witness, depth / 2).min(depth + head.skip as usize)
-    }
-
     /// Adds a version of a key. True when the key is new.
     ///
     /// # Safety
@@ -156,7 +144,7 @@ impl Tree {
                     inner
                 }
                 Node::Head(head) => {
-                    let shared = self.shared_with(head, key, depth);
+                    let shared = head.shared_with(key, depth, &self.records);
                     if shared < depth + head.skip as usize {
                         return self.fork_head(head, shared, place, new, writer);
                     }
