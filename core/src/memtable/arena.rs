@@ -146,7 +146,7 @@ pub(super) fn room_bytes(next: u32) -> usize {
     left.saturating_sub((CHUNK_END - FIRST_CHUNK) as usize * (UNIT << (FIRST_CHUNK + 1)))
 }
 
-/// Size and alignment in bytes of every node: two cache lines that are fetched together.
+/// Alignment of every node, and the size of most: two cache lines that are fetched together.
 pub(super) const NODE_SIZE: usize = 128;
 
 /// Size in bytes of the first chunk of nodes; each next one doubles up to the largest.
@@ -157,31 +157,31 @@ const LARGEST_NODES: usize = 2 << 20;
 pub(super) struct Nodes {
     chunks: Vec<(NonNull<u8>, Layout)>,
     next: *mut u8,
-    left: usize,
+    left_bytes: usize,
     used_bytes: usize,
 }
 
 impl Nodes {
     /// An arena without chunks.
     pub(super) fn new() -> Nodes {
-        Nodes { chunks: Vec::new(), next: ptr::null_mut(), left: 0, used_bytes: 0 }
+        Nodes { chunks: Vec::new(), next: ptr::null_mut(), left_bytes: 0, used_bytes: 0 }
     }
 
     /// Moves `node` into the arena. It is never dropped, only its memory freed.
     #[inline]
     pub(super) fn place<T>(&mut self, node: T) -> NonNull<T> {
-        const { assert!(size_of::<T>() == NODE_SIZE && align_of::<T>() == NODE_SIZE) };
-        const { assert!(!std::mem::needs_drop::<T>()) };
-        if self.left == 0 {
+        const { assert!(size_of::<T>().is_multiple_of(NODE_SIZE) && align_of::<T>() == NODE_SIZE) };
+        const { assert!(size_of::<T>() <= FIRST_NODES && !std::mem::needs_drop::<T>()) };
+        if self.left_bytes < size_of::<T>() {
             self.open_chunk();
         }
         let place = self.next.cast::<T>();
-        self.left -= 1;
-        self.used_bytes += NODE_SIZE;
-        // SAFETY: `left` counted at least one more node in the chunk, so `place` is inside it (and
-        // the next place inside it or at its end), aligned as chunks are, and nobody has it yet.
+        self.left_bytes -= size_of::<T>();
+        self.used_bytes += size_of::<T>();
+        // SAFETY: `left_bytes` counted the node in, so `place` is inside the chunk and what follows
+        // it is inside or at the end, aligned as chunks and sizes are; nobody has it yet.
         unsafe {
-            self.next = self.next.add(NODE_SIZE);
+            self.next = self.next.add(size_of::<T>());
             place.write(node);
             NonNull::new_unchecked(place)
         }
@@ -197,7 +197,7 @@ impl Nodes {
         let start = allocate(layout);
         self.chunks.push((start, layout));
         self.next = start.as_ptr();
-        self.left = size_bytes / NODE_SIZE;
+        self.left_bytes = size_bytes;
     }
 
     /// Bytes of the nodes handed out, those that were replaced included.

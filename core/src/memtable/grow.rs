@@ -2,13 +2,24 @@
 //!
 //! New nodes are made whole, then published by a store to a link that is already in the tree.
 
-use super::node::{Child, Head, Inner, LEAF_LEN, Leaf, Slot, nibble, shared_nibbles, window};
+use super::leaf::{LEAF_LEN, Leaf, Slot, window};
+use super::node::{Child, Head, Inner, nibble, shared_nibbles};
 use super::record::NewRecord;
 use super::tree::{Place, Tree, Writer};
 use std::sync::atomic::Ordering;
 
 /// The slots of a full leaf and the new one, in key order.
-type Slots = [Slot; LEAF_LEN + 1];
+pub(super) type Slots = [Slot; LEAF_LEN + 1];
+
+/// The slots of a full leaf with `new` at its rank.
+pub(super) fn with_new(leaf: &Leaf, rank: usize, new: Slot) -> Slots {
+    let order = leaf.permutation();
+    std::array::from_fn(|at| match at {
+        _ if at < rank => leaf.slot(order.slot(at)),
+        _ if at == rank => new,
+        _ => leaf.slot(order.slot(at - 1)),
+    })
+}
 
 /// Nibbles shared above an inner node, as [`Tree::path`] makes them a child.
 struct Path {
@@ -35,12 +46,7 @@ impl Tree {
         place: Place<'_>,
         writer: &mut Writer,
     ) {
-        let order = leaf.permutation();
-        let slots: Slots = std::array::from_fn(|at| match at {
-            _ if at < rank => leaf.slot(order.slot(at)),
-            _ if at == rank => new,
-            _ => leaf.slot(order.slot(at - 1)),
-        });
+        let slots = with_new(leaf, rank, new);
         match place.inner {
             Some((inner, slot)) if differ(&slots, place.depth - 1) => {
                 spread(inner, inner.range(slot), &slots, place.depth - 1, writer);
