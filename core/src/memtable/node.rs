@@ -263,3 +263,32 @@ pub(super) fn shared_nibbles(a: &[u8], b: &[u8], from: usize) -> usize {
     }
     2 * at + usize::from(at < len && a[at] >> 4 == b[at] >> 4)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nibbles_are_high_half_first() {
+        let key = [0x12, 0xF0];
+        let nibbles: Vec<_> = (0..5).map(|depth| nibble(&key, depth)).collect();
+        assert_eq!(nibbles, [Some(1), Some(2), Some(15), Some(0), None]);
+    }
+
+    #[test]
+    fn shared_nibbles_end_at_the_difference_or_the_shorter_key() {
+        assert_eq!(shared_nibbles(b"", b"x", 0), 0);
+        assert_eq!(shared_nibbles(b"ab", b"abc", 0), 4);
+        assert_eq!(shared_nibbles(b"ab", b"ab", 1), 4);
+        assert_eq!(shared_nibbles(b"a\x12", b"a\x13", 1), 3);
+        assert_eq!(shared_nibbles(b"a\x12", b"a\x22", 0), 2);
+        for len in [63, 64, 65, 127, 128, 129, 200] {
+            let (long, mut other) = (vec![7; 200], vec![7; 200]);
+            assert_eq!(shared_nibbles(&long, &other[..len], 5), 2 * len);
+            other[len - 1] = 8;
+            assert_eq!(shared_nibbles(&long, &other, 5), 2 * len - 1);
+            other[len - 1] = 0x87;
+            assert_eq!(shared_nibbles(&long, &other, 5), 2 * len - 2);
+        }
+    }
+}
