@@ -57,8 +57,7 @@ impl Records {
     }
 
     fn chunk_layout(chunk: u32) -> Layout {
-        let size_bytes = UNIT << chunk;
-        Layout::from_size_align(size_bytes, 64).expect("a power of two is a valid layout")
+        layout(UNIT << chunk)
     }
 
     fn open_chunk(&self, chunk: u32) {
@@ -147,7 +146,7 @@ pub(super) fn room_bytes(next: u32) -> usize {
     left.saturating_sub((CHUNK_END - FIRST_CHUNK) as usize * (UNIT << (FIRST_CHUNK + 1)))
 }
 
-/// Size and alignment in bytes of every node: two cache lines that are fetched together.
+/// Alignment of every node, and the size of most: two cache lines that are fetched together.
 pub(super) const NODE_SIZE: usize = 128;
 
 /// Size in bytes of the first chunk of nodes; each next one doubles up to the largest.
@@ -158,31 +157,31 @@ const LARGEST_NODES: usize = 2 << 20;
 pub(super) struct Nodes {
     chunks: Vec<(NonNull<u8>, Layout)>,
     next: *mut u8,
-    left: usize,
+    left_bytes: usize,
     used_bytes: usize,
 }
 
 impl Nodes {
     /// An arena without chunks.
     pub(super) fn new() -> Nodes {
-        Nodes { chunks: Vec::new(), next: ptr::null_mut(), left: 0, used_bytes: 0 }
+        Nodes { chunks: Vec::new(), next: ptr::null_mut(), left_bytes: 0, used_bytes: 0 }
     }
 
     /// Moves `node` into the arena. It is never dropped, only its memory freed.
     #[inline]
     pub(super) fn place<T>(&mut self, node: T) -> NonNull<T> {
-        const { assert!(size_of::<T>() == NODE_SIZE && align_of::<T>() == NODE_SIZE) };
-        const { assert!(!std::mem::needs_drop::<T>()) };
-        if self.left == 0 {
+        const { assert!(size_of::<T>().is_multiple_of(NODE_SIZE) && align_of::<T>() == NODE_SIZE) };
+        const { assert!(size_of::<T>() <= FIRST_NODES && !std::mem::needs_drop::<T>()) };
+        if self.left_bytes < size_of::<T>() {
             self.open_chunk();
         }
         let place = self.next.cast::<T>();
-        self.left -= 1;
-        self.used_bytes += NODE_SIZE;
-        // SAFETY: `left` counted at least one more node in the chunk, so `place` is inside it (and
-        // the next place inside it or at its end), aligned as chunks are, and nobody has it yet.
+        self.left_bytes -= size_of::<T>();
+        self.used_bytes += size_of::<T>();
+        // SAFETY: `left_bytes` counted the node in, so `place` is inside the chunk and what follows
+        // it is inside or at the end, aligned as chunks and sizes are; nobody has it yet.
         unsafe {
-            self.next = self.next.add(NODE_SIZE);
+            self.next = self.next.add(size_of::<T>());
             place.write(node);
             NonNull::new_unchecked(place)
         }
@@ -194,11 +193,11 @@ impl Nodes {
             Some((_, layout)) => (layout.size() * 2).min(LARGEST_NODES),
             None => FIRST_NODES,
         };
-        let layout = Layout::from_size_align(size_bytes, NODE_SIZE).expect("constants are valid");
+        let layout = layout(size_bytes);
         let start = allocate(layout);
         self.chunks.push((start, layout));
         self.next = start.as_ptr();
-        self.left = size_bytes / NODE_SIZE;
+        self.left_bytes = size_bytes;
     }
 
     /// Bytes of the nodes handed out, those that were replaced included.
@@ -216,8 +215,33 @@ impl Drop for Nodes {
     }
 }
 
+/// Chunks of this size and above begin at a multiple of it, to lie in huge pages.
+const HUGE_PAGE: usize = 2 << 20;
+
+fn layout(size_bytes: usize) -> Layout {
+    let align = if size_bytes >= HUGE_PAGE { HUGE_PAGE } else { NODE_SIZE };
+    Layout::from_size_align(size_bytes, align).expect("a power of two is a valid size")
+}
+
 fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: every layout here has a size above zero.
     let start = unsafe { alloc(layout) };
-    NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
+    let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+    if layout.align() == HUGE_PAGE {
+        ask_for_huge_pages(start, layout.size());
+    }
+    start
+}
+
+/// Random reads of tens of megabytes in pages of 4 KiB miss the processor's table of pages most of
+/// the time. A hint: without huge pages everything works, slower.
+fn ask_for_huge_pages(start: NonNull<u8>, size_bytes: usize) {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    // SAFETY: whole pages that were just allocated; the call changes how they are backed, not what
+    // they hold.
+    unsafe {
+        libc::madvise(start.as_ptr().cast(), size_bytes, libc::MADV_HUGEPAGE);
+    }
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let _ = (start, size_bytes);
 }

@@ -6,7 +6,9 @@
 //! always searched for the key that the cursor comes from: a split may have given it keys that the
 //! cursor has seen.
 
-use super::node::{Child, Head, Inner, Leaf, Node, Permutation, nibble};
+use super::fence::Fence;
+use super::leaf::{Leaf, Permutation};
+use super::node::{Child, Head, Inner, Node, nibble};
 use super::record::Record;
 use super::tree::leaf_from;
 use super::{MemEntry, Memtable};
@@ -30,6 +32,7 @@ pub(crate) struct MemIter {
 enum Above {
     Inner(NonNull<Inner>),
     Head(NonNull<Head>),
+    Fence(NonNull<Fence>),
 }
 
 #[derive(Clone, Copy)]
@@ -231,7 +234,7 @@ impl MemIter {
                 }
                 Node::Head(head) => {
                     let end = depth + head.skip as usize;
-                    let shared = self.memtable.tree.shared_with(head, key, depth);
+                    let shared = head.shared_with(key, depth, &self.memtable.tree.records);
                     if shared < end {
                         return match nibble(key, shared) {
                             Some(slot)
@@ -250,6 +253,11 @@ impl MemIter {
                     child = head.child.load();
                     continue;
                 }
+                Node::Fence(fence) => {
+                    self.above.push((Above::Fence(fence.into()), depth));
+                    child = fence.child_for(key, leaf_from(depth), &self.memtable.tree.records);
+                    continue;
+                }
                 Node::Empty => return Found::Empty,
             };
             let Some(slot) = nibble(key, depth) else { return Found::Before(child, depth) };
@@ -264,8 +272,8 @@ impl MemIter {
     fn advance(&mut self, key: &[u8], bound: Bound) {
         while let Some(&(above, depth)) = self.above.last() {
             let found = match above {
-                // SAFETY: the memtable holds its nodes as long as the cursor holds it.
                 Above::Inner(inner) => {
+                    // SAFETY: the memtable holds its nodes as long as the cursor holds it.
                     self.after_slot(unsafe { inner.as_ref() }, depth, key, bound)
                 }
                 Above::Head(head) if 2 * key.len() == depth => {
@@ -274,6 +282,10 @@ impl MemIter {
                     self.first_below(child, depth)
                 }
                 Above::Head(_) => false,
+                Above::Fence(fence) => {
+                    // SAFETY: as above.
+                    self.after_child(unsafe { fence.as_ref() }, depth, key, bound)
+                }
             };
             if found {
                 return;
@@ -295,6 +307,15 @@ impl MemIter {
         })
     }
 
+    fn after_child(&mut self, fence: &Fence, depth: usize, key: &[u8], bound: Bound) -> bool {
+        let (_, next) = fence.beside(key, leaf_from(depth), &self.memtable.tree.records);
+        // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
+        match unsafe { next.node() } {
+            Node::Leaf(leaf) => self.first_in_leaf(leaf, depth, key, bound),
+            _ => self.first_below(next, depth),
+        }
+    }
+
     /// The mirror image of `advance`: to the last key before all that is below the way of `key`.
     fn retreat(&mut self, key: &[u8]) {
         while let Some(&(above, depth)) = self.above.last() {
@@ -303,6 +324,10 @@ impl MemIter {
                 Above::Inner(inner) => self.before_slot(unsafe { inner.as_ref() }, depth, key),
                 // SAFETY: as above.
                 Above::Head(head) => self.stand_on_end(unsafe { head.as_ref() }),
+                Above::Fence(fence) => {
+                    // SAFETY: as above.
+                    self.before_child(unsafe { fence.as_ref() }, depth, key)
+                }
             };
             if found {
                 return;
@@ -324,6 +349,15 @@ impl MemIter {
         })
     }
 
+    fn before_child(&mut self, fence: &Fence, depth: usize, key: &[u8]) -> bool {
+        let (before, _) = fence.beside(key, leaf_from(depth), &self.memtable.tree.records);
+        // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
+        match unsafe { before.node() } {
+            Node::Leaf(leaf) => self.last_in_leaf(leaf, depth, key),
+            _ => self.last_below(before, depth),
+        }
+    }
+
     /// Goes to the first key below `child`, which was met at a link of this depth. False when the
     /// child is empty.
     fn first_below(&mut self, mut child: Child, mut depth: usize) -> bool {
@@ -343,6 +377,11 @@ impl MemIter {
                         return true;
                     }
                     child = head.child.load();
+                    continue;
+                }
+                Node::Fence(fence) => {
+                    self.above.push((Above::Fence(fence.into()), depth));
+                    child = fence.first();
                     continue;
                 }
                 Node::Empty => return false,
@@ -372,6 +411,11 @@ impl MemIter {
                     depth += head.skip as usize;
                     self.above.push((Above::Head(head.into()), depth));
                     child = head.child.load();
+                    continue;
+                }
+                Node::Fence(fence) => {
+                    self.above.push((Above::Fence(fence.into()), depth));
+                    child = fence.last();
                     continue;
                 }
                 Node::Empty => return false,

@@ -2,13 +2,24 @@
 //!
 //! New nodes are made whole, then published by a store to a link that is already in the tree.
 
-use super::node::{Child, Head, Inner, LEAF_LEN, Leaf, Link, Slot, nibble, shared_nibbles, window};
+use super::leaf::{LEAF_LEN, Leaf, Slot, window};
+use super::node::{Child, Head, Inner, nibble, shared_nibbles};
 use super::record::NewRecord;
 use super::tree::{Place, Tree, Writer};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The slots of a full leaf and the new one, in key order.
-type Slots = [Slot; LEAF_LEN + 1];
+pub(super) type Slots = [Slot; LEAF_LEN + 1];
+
+/// The slots of a full leaf with `new` at its rank.
+pub(super) fn with_new(leaf: &Leaf, rank: usize, new: Slot) -> Slots {
+    let order = leaf.permutation();
+    std::array::from_fn(|at| match at {
+        _ if at < rank => leaf.slot(order.slot(at)),
+        _ if at == rank => new,
+        _ => leaf.slot(order.slot(at - 1)),
+    })
+}
 
 /// Nibbles shared above an inner node, as [`Tree::path`] makes them a child.
 struct Path {
@@ -35,12 +46,7 @@ impl Tree {
         place: Place<'_>,
         writer: &mut Writer,
     ) {
-        let order = leaf.permutation();
-        let slots: Slots = std::array::from_fn(|at| match at {
-            _ if at < rank => leaf.slot(order.slot(at)),
-            _ if at == rank => new,
-            _ => leaf.slot(order.slot(at - 1)),
-        });
+        let slots = with_new(leaf, rank, new);
         match place.inner {
             Some((inner, slot)) if differ(&slots, place.depth - 1) => {
                 spread(inner, inner.range(slot), &slots, place.depth - 1, writer);
@@ -51,16 +57,12 @@ impl Tree {
 
     /// Replaces a leaf whose keys share their nibble, or the root's, by a deeper inner node.
     fn burst(&self, slots: &Slots, place: Place<'_>, writer: &mut Writer) {
-        // SAFETY (both): the writer read the records from a leaf, or has just made them.
-        let first = unsafe { self.record(slots[0].record) }.key();
-        let last = unsafe { self.record(slots[LEAF_LEN].record) }.key();
+        // SAFETY: the writer read the records from a leaf, or has just made them.
+        let key = |slot: &Slot| unsafe { self.record(slot.record) }.key();
+        let (first, last) = (key(&slots[0]), key(&slots[LEAF_LEN]));
         let depth = shared_nibbles(first, last, place.depth / 2);
         let ends = 2 * first.len() == depth;
-        let mut deeper = *slots;
-        for slot in &mut deeper {
-            // SAFETY: as above.
-            slot.window = window(unsafe { self.record(slot.record) }.key(), depth / 2);
-        }
+        let deeper = slots.map(|slot| Slot { window: window(key(&slot), depth / 2), ..slot });
         let inner = Inner::empty();
         spread(&inner, (0, 16), &deeper[usize::from(ends)..], depth, writer);
         let child = Child::inner(inner, &mut writer.nodes);
@@ -79,12 +81,9 @@ impl Tree {
         if end == 0 && to == from + 1 && child.is_inner() {
             return child.with_step(self.nibble_of(witness, from));
         }
-        let head = Head {
-            child: Link::new(child),
-            end: AtomicU32::new(end),
-            skip: (to - from) as u32,
-            witness,
-        };
+        // SAFETY: paths are made of records that the writer loaded from its tree, or has just made.
+        let witness = unsafe { self.record(witness) };
+        let head = Head::new(child, end, (from, to), witness);
         Child::head(head, &mut writer.nodes)
     }
 

@@ -13,8 +13,10 @@
 
 mod arena;
 mod cursor;
+mod fence;
 mod filter;
 mod grow;
+mod leaf;
 mod node;
 mod record;
 mod tree;

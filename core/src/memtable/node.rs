@@ -6,24 +6,24 @@
 //! - an [`Inner`] node: 16 links of depth `d + 1`; neighbouring links may share one leaf, whose keys
 //!   then share `d` nibbles only;
 //! - a *step*: an inner node one nibble deeper, the nibble being in the pointer's tag;
-//! - a [`Head`]: any number of shared nibbles, and perhaps the key that ends after them.
+//! - a [`Head`]: any number of shared nibbles, and perhaps the key that ends after them;
+//! - a [`Fence`]: the same keys in a tree that is balanced by whole keys, not by nibbles.
 //!
-//! Invariants: every non-empty link has at least one key below it; a leaf's slots below its count
-//! never change; a node that was replaced stays as it was until the memtable drops.
+//! Invariants: every non-empty link has at least one key below it; a node that was replaced stays
+//! as it was until the memtable drops, and has all keys that were below it by then.
 
 use super::arena::{NODE_SIZE, Nodes, Records};
+use super::fence::Fence;
+use super::leaf::Leaf;
 use super::record::Record;
-use std::cmp::Ordering as Cmp;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-
-/// Keys in a full leaf.
-pub(super) const LEAF_LEN: usize = 15;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 const TAG_MASK: usize = NODE_SIZE - 1;
 const TAG_LEAF: usize = 1;
 const TAG_INNER: usize = 2;
 const TAG_HEAD: usize = 3;
+const TAG_FENCE: usize = 4;
 /// 16 to 31: a step of nibble tag - 16.
 const TAG_STEP: usize = 16;
 
@@ -38,6 +38,7 @@ pub(super) enum Node<'a> {
     Inner(&'a Inner),
     Step(usize, &'a Inner),
     Head(&'a Head),
+    Fence(&'a Fence),
 }
 
 impl Child {
@@ -57,6 +58,10 @@ impl Child {
 
     pub(super) fn head(head: Head, nodes: &mut Nodes) -> Child {
         Child::tagged(nodes.place(head), TAG_HEAD)
+    }
+
+    pub(super) fn fence(fence: Fence, nodes: &mut Nodes) -> Child {
+        Child::tagged(nodes.place(fence), TAG_FENCE)
     }
 
     #[inline(always)]
@@ -101,6 +106,8 @@ impl Child {
                 Node::Step(tag & 15, &*address.cast())
             } else if tag == TAG_HEAD {
                 Node::Head(&*address.cast())
+            } else if tag == TAG_FENCE {
+                Node::Fence(&*address.cast())
             } else {
                 Node::Empty
             }
@@ -190,252 +197,49 @@ pub(super) struct Head {
     pub(super) skip: u32,
     /// A key record below this node: its nibbles are the shared ones.
     pub(super) witness: u32,
+    /// The bytes of the witness with the shared nibbles, or the first of them: a chain of heads
+    /// is followed without a look at records.
+    shared: [u8; Head::SHARED_LEN],
 }
 
-/// Up to 15 keys. Seen as 32-bit lanes, two in a word: lanes 0..15 hold the four key bytes from
-/// the leaf's depth on (big endian, short keys padded with zeros), lanes 15..30 the key records;
-/// the last word is the permutation.
-#[repr(C, align(128))]
-pub(super) struct Leaf {
-    words: [AtomicU64; 16],
-}
+impl Head {
+    const SHARED_LEN: usize = NODE_SIZE - 20;
 
-const PERMUTATION: usize = 15;
-
-/// The order of a leaf's slots: the count in the low four bits, then slots in key order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Permutation(u64);
-
-impl Permutation {
-    /// The slots 0, 1, 2 ... in this order.
-    pub(super) fn identity(len: usize) -> Permutation {
-        debug_assert!(len <= LEAF_LEN);
-        Permutation(0xEDCB_A987_6543_2100 | len as u64)
-    }
-
-    #[inline(always)]
-    pub(super) fn len(self) -> usize {
-        (self.0 & 15) as usize
-    }
-
-    /// The slot of the key with this rank.
-    #[inline(always)]
-    pub(super) fn slot(self, rank: usize) -> usize {
-        (self.0 >> (4 * rank + 4)) as usize & 15
-    }
-
-    /// Adds the slot `len()` at `rank`.
-    #[inline(always)]
-    pub(super) fn with(self, rank: usize) -> Permutation {
-        debug_assert!(rank <= self.len() && self.len() < LEAF_LEN);
-        let shift = 4 * rank + 4;
-        let below = self.0 & ((1 << shift) - 1);
-        let above = (self.0 ^ below) << 4;
-        Permutation((above | (self.0 & 15) << shift | below) + 1)
-    }
-}
-
-/// A key of a leaf as splits move it: its lane of key bytes and its record.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Slot {
-    pub(super) window: u32,
-    pub(super) record: u32,
-}
-
-/// Where a key is, or would be, in a leaf.
-#[derive(Clone, Copy)]
-pub(super) struct Rank {
-    /// Number of smaller keys.
-    pub(super) rank: usize,
-    /// The key's record, if it is here.
-    pub(super) record: Option<u32>,
-}
-
-impl Leaf {
-    /// A leaf of these keys, in order.
-    pub(super) fn new(slots: &[Slot]) -> Leaf {
-        let leaf = Leaf { words: [const { AtomicU64::new(0) }; 16] };
-        for (index, slot) in slots.iter().enumerate() {
-            leaf.fill(index, *slot);
+    /// A head whose keys share the nibbles `from..to` with `witness`.
+    pub(super) fn new(
+        child: Child,
+        end: u32,
+        (from, to): (usize, usize),
+        witness: Record<'_>,
+    ) -> Head {
+        let bytes = &witness.key()[from / 2..to.div_ceil(2)];
+        let len = bytes.len().min(Head::SHARED_LEN);
+        let mut shared = [0; Head::SHARED_LEN];
+        shared[..len].copy_from_slice(&bytes[..len]);
+        Head {
+            child: Link::new(child),
+            end: AtomicU32::new(end),
+            skip: (to - from) as u32,
+            witness: witness.offset(),
+            shared,
         }
-        leaf.publish(Permutation::identity(slots.len()));
-        leaf
     }
 
-    /// Writes a slot that no published permutation has. Only the writer calls this.
-    #[inline(always)]
-    pub(super) fn fill(&self, index: usize, slot: Slot) {
-        self.set_lane(index, slot.window);
-        self.set_lane(LEAF_LEN + index, slot.record);
+    /// How many nibbles `key`, which came here at `depth`, shares with the keys below, counted up
+    /// to where the head ends.
+    #[inline]
+    pub(super) fn shared_with(&self, key: &[u8], depth: usize, records: &Records) -> usize {
+        let end = depth + self.skip as usize;
+        let (from, to) = (depth / 2, end.div_ceil(2));
+        let shared = if let Some(bytes) = self.shared.get(..to - from) {
+            2 * from + shared_nibbles(key.get(from..).unwrap_or_default(), bytes, 0)
+        } else {
+            // SAFETY: a head's witness was a published key record when the head was made.
+            let witness = unsafe { Record::at(records, self.witness) }.key();
+            shared_nibbles(key, witness, from)
+        };
+        shared.min(end)
     }
-
-    #[inline(always)]
-    fn set_lane(&self, lane: usize, value: u32) {
-        let (word, shift) = (&self.words[lane / 2], lane % 2 * 32);
-        // Relaxed, and not one step: nobody else stores, and no reader uses the lane before the
-        // permutation with its slot is published. The neighbour keeps its value.
-        let kept = word.load(Ordering::Relaxed) & !(u64::from(u32::MAX) << shift);
-        word.store(kept | u64::from(value) << shift, Ordering::Relaxed);
-    }
-
-    #[inline(always)]
-    fn lane(&self, lane: usize) -> u32 {
-        (self.words[lane / 2].load(Ordering::Relaxed) >> (lane % 2 * 32)) as u32
-    }
-
-    /// The order of the keys: the slots in it may be read.
-    #[inline(always)]
-    pub(super) fn permutation(&self) -> Permutation {
-        Permutation(self.words[PERMUTATION].load(Ordering::Acquire))
-    }
-
-    /// Makes the slots of `permutation` visible.
-    #[inline(always)]
-    pub(super) fn publish(&self, permutation: Permutation) {
-        self.words[PERMUTATION].store(permutation.0, Ordering::Release);
-    }
-
-    /// The key record of a slot.
-    #[inline(always)]
-    pub(super) fn record(&self, slot: usize) -> u32 {
-        self.lane(LEAF_LEN + slot)
-    }
-
-    /// The slot as splits move it.
-    pub(super) fn slot(&self, slot: usize) -> Slot {
-        Slot { window: self.lane(slot), record: self.record(slot) }
-    }
-
-    /// Bit `i` of the first word: the window of slot `i` is below `window`; of the second: equal.
-    /// Bits at and above `len` are zero.
-    #[inline(always)]
-    fn compare(&self, window: u32, len: usize) -> (u32, u32) {
-        let used = (1 << len) - 1;
-        let (below, equal) = compare_lanes(&self.words, window);
-        (below & used, equal & used)
-    }
-
-    /// The record of `key` among the slots of `permutation`. Keys of the leaf share the bytes
-    /// before `from`, and `key` shares them too.
-    #[inline(always)]
-    pub(super) fn find(&self, key: &[u8], from: usize, records: &Records) -> Option<u32> {
-        let (_, mut equal) = self.compare(window(key, from), self.permutation().len());
-        while equal != 0 {
-            let record = self.record(equal.trailing_zeros() as usize);
-            // SAFETY: the slot is in a permutation that was loaded with Acquire.
-            let found = unsafe { Record::at(records, record) }.key();
-            // Bytes before `from` are equal, so this compares no more than needed.
-            if found.len() == key.len() && found.get(from..) == key.get(from..) {
-                return Some(record);
-            }
-            equal &= equal - 1;
-        }
-        None
-    }
-
-    /// The place of `key` among the slots of `permutation`; conditions as for [`Leaf::find`].
-    #[inline(always)]
-    pub(super) fn rank(
-        &self,
-        key: &[u8],
-        from: usize,
-        permutation: Permutation,
-        records: &Records,
-    ) -> Rank {
-        let (below, equal) = self.compare(window(key, from), permutation.len());
-        let low = below.count_ones() as usize;
-        if equal == 0 {
-            return Rank { rank: low, record: None };
-        }
-        let high = low + equal.count_ones() as usize;
-        self.rank_of_tie(key, from, permutation, records, (low, high))
-    }
-
-    /// Binary search among the ranks `low..high`, whose windows equal that of `key`.
-    fn rank_of_tie(
-        &self,
-        key: &[u8],
-        from: usize,
-        permutation: Permutation,
-        records: &Records,
-        (mut low, mut high): (usize, usize),
-    ) -> Rank {
-        let rest = key.get(from..).unwrap_or_default();
-        while low < high {
-            let middle = low.midpoint(high);
-            let record = self.record(permutation.slot(middle));
-            // SAFETY: the slot is in a permutation that was loaded with Acquire.
-            let found = unsafe { Record::at(records, record) }.key();
-            match found.get(from..).unwrap_or_default().cmp(rest) {
-                Cmp::Less => low = middle + 1,
-                Cmp::Greater => high = middle,
-                Cmp::Equal => return Rank { rank: middle, record: Some(record) },
-            }
-        }
-        Rank { rank: low, record: None }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn compare_lanes(words: &[AtomicU64; 16], window: u32) -> (u32, u32) {
-    use std::arch::x86_64::*;
-    // SAFETY: SSE2 is part of every x86_64; the intrinsics work on registers only.
-    unsafe {
-        let sign = _mm_set1_epi32(i32::MIN);
-        let key = _mm_set1_epi32(window as i32);
-        let signed_key = _mm_xor_si128(key, sign);
-        let mut below = [_mm_setzero_si128(); 4];
-        let mut equal = below;
-        for quarter in 0..4 {
-            let low = words[2 * quarter].load(Ordering::Relaxed);
-            let high = words[2 * quarter + 1].load(Ordering::Relaxed);
-            let lanes = _mm_set_epi64x(high as i64, low as i64);
-            below[quarter] = _mm_cmpgt_epi32(signed_key, _mm_xor_si128(lanes, sign));
-            equal[quarter] = _mm_cmpeq_epi32(lanes, key);
-        }
-        (lane_bits(below), lane_bits(equal))
-    }
-}
-
-/// One bit for each of the 16 lanes, which are all ones or all zeros.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn lane_bits(masks: [std::arch::x86_64::__m128i; 4]) -> u32 {
-    use std::arch::x86_64::*;
-    // SAFETY: SSE2 is part of every x86_64; the intrinsics work on registers only.
-    unsafe {
-        let low = _mm_packs_epi32(masks[0], masks[1]);
-        let high = _mm_packs_epi32(masks[2], masks[3]);
-        _mm_movemask_epi8(_mm_packs_epi16(low, high)) as u32
-    }
-}
-
-/// The same without vectors: for other processors, and to test the one above.
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn compare_lanes_portable(words: &[AtomicU64; 16], window: u32) -> (u32, u32) {
-    let (mut below, mut equal) = (0, 0);
-    for lane in 0..16 {
-        let value = (words[lane / 2].load(Ordering::Relaxed) >> (lane % 2 * 32)) as u32;
-        below |= u32::from(value < window) << lane;
-        equal |= u32::from(value == window) << lane;
-    }
-    (below, equal)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-use compare_lanes_portable as compare_lanes;
-
-/// The four bytes of `key` from `from` on, big endian, zeros behind the end.
-#[inline(always)]
-pub(super) fn window(key: &[u8], from: usize) -> u32 {
-    let rest = key.get(from..).unwrap_or_default();
-    if let Some(bytes) = rest.first_chunk::<4>() {
-        return u32::from_be_bytes(*bytes);
-    }
-    let mut bytes = [0; 4];
-    bytes[..rest.len()].copy_from_slice(rest);
-    u32::from_be_bytes(bytes)
 }
 
 /// The nibble of `key` at `depth`; `None` when the key ends before it.
@@ -458,4 +262,33 @@ pub(super) fn shared_nibbles(a: &[u8], b: &[u8], from: usize) -> usize {
         at += 1;
     }
     2 * at + usize::from(at < len && a[at] >> 4 == b[at] >> 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nibbles_are_high_half_first() {
+        let key = [0x12, 0xF0];
+        let nibbles: Vec<_> = (0..5).map(|depth| nibble(&key, depth)).collect();
+        assert_eq!(nibbles, [Some(1), Some(2), Some(15), Some(0), None]);
+    }
+
+    #[test]
+    fn shared_nibbles_end_at_the_difference_or_the_shorter_key() {
+        assert_eq!(shared_nibbles(b"", b"x", 0), 0);
+        assert_eq!(shared_nibbles(b"ab", b"abc", 0), 4);
+        assert_eq!(shared_nibbles(b"ab", b"ab", 1), 4);
+        assert_eq!(shared_nibbles(b"a\x12", b"a\x13", 1), 3);
+        assert_eq!(shared_nibbles(b"a\x12", b"a\x22", 0), 2);
+        for len in [63, 64, 65, 127, 128, 129, 200] {
+            let (long, mut other) = (vec![7; 200], vec![7; 200]);
+            assert_eq!(shared_nibbles(&long, &other[..len], 5), 2 * len);
+            other[len - 1] = 8;
+            assert_eq!(shared_nibbles(&long, &other, 5), 2 * len - 1);
+            other[len - 1] = 0x87;
+            assert_eq!(shared_nibbles(&long, &other, 5), 2 * len - 2);
+        }
+    }
 }

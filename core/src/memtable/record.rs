@@ -244,9 +244,12 @@ pub(super) unsafe fn walk(records: &Records, at: u32, end: u32) -> Option<(Inser
             continue;
         }
         let is_version = tag & VERSION != 0;
-        // SAFETY: the writer knew the key record before it wrote this version.
-        let key_record =
-            if is_version { unsafe { Record::at(records, tag & !VERSION) } } else { version };
+        let key_record = if is_version {
+            // SAFETY: the writer knew the key record before it wrote this version.
+            unsafe { Record::at(records, tag & !VERSION) }
+        } else {
+            version
+        };
         let size_bytes = if is_version { HEADER_LEN } else { HEADER_LEN + tag as usize };
         let older = version.older().map(|older| older.kind());
         let next = at + size_bytes.div_ceil(UNIT) as u32;

@@ -1,5 +1,7 @@
 //! Tests of the memtable against a model, by shapes of keys, and with readers beside the writer.
 
+use super::node::{Node, nibble};
+use super::tree::{MOST_LEVELS, leaf_from};
 use super::*;
 use crate::checksum::{hash_key, mix64};
 use std::collections::BTreeMap;
@@ -245,6 +247,90 @@ fn keys_that_are_prefixes_of_others() {
     }
 }
 
+/// Nodes on the way to a key.
+fn levels(memtable: &Memtable, key: &[u8]) -> usize {
+    let (mut child, mut depth) = (memtable.tree.root.load(), 0);
+    for level in 0.. {
+        // SAFETY: loaded from the tree of the memtable that the caller holds.
+        child = match unsafe { child.node() } {
+            Node::Inner(inner) => inner.slots[nibble(key, depth).unwrap()].load(),
+            Node::Step(_, inner) => {
+                depth += 1;
+                inner.slots[nibble(key, depth).unwrap()].load()
+            }
+            Node::Head(head) => {
+                depth += head.skip as usize;
+                if depth == 2 * key.len() {
+                    return level;
+                }
+                child = head.child.load();
+                continue;
+            }
+            Node::Fence(fence) => {
+                child = fence.child_for(key, leaf_from(depth), &memtable.tree.records);
+                continue;
+            }
+            Node::Leaf(_) | Node::Empty => return level,
+        };
+        depth += 1;
+    }
+    unreachable!()
+}
+
+#[test]
+fn the_way_to_a_long_key_stays_short() {
+    let mut random = Random(6);
+    let plain = |len: usize| vec![b'a'; len];
+    let branching = |n: usize| [&vec![b'a'; n / 2][..], &[b'b'; 2][..n % 2 * 2]].concat();
+    for key in [&plain as &dyn Fn(usize) -> Vec<u8>, &branching] {
+        let keys: Vec<Vec<u8>> = (0..1500).map(key).collect();
+        let mixed = shuffled(keys.clone(), &mut random);
+        for keys in [keys, mixed] {
+            let (memtable, model) = Model::fill(keys.clone());
+            let deepest = keys.iter().map(|key| levels(&memtable, key)).max().unwrap();
+            assert!(deepest < MOST_LEVELS + 12, "{deepest}");
+            model.check(&memtable, 30);
+        }
+    }
+}
+
+#[test]
+fn a_reader_on_a_long_way_has_it_cut() {
+    let (memtable, mut model) = Model::fill((0..1500).rev().map(|len| vec![b'a'; len]));
+    let longest = vec![b'a'; 1499];
+    assert!(levels(&memtable, &longest) > 1000, "each shorter key was put above the others");
+    assert!(get(&memtable, &longest, SeqNo::MAX).is_some());
+    for (index, len) in (1500..1520).enumerate() {
+        model.insert(&memtable, vec![b'a'; len], entry(5000 + index as u64, Kind::Put));
+        assert!(levels(&memtable, &longest) < MOST_LEVELS + 12);
+    }
+    model.check(&memtable, 30);
+}
+
+#[test]
+fn has_room_is_asked_in_bytes() {
+    let memtable = Memtable::new(1 << 20);
+    assert!(memtable.has_room(1, MAX_ENCODED_KEY_LEN));
+    assert!(memtable.has_room(1 << 26, 1 << 30));
+    assert!(!memtable.has_room(1, 8 << 30));
+    assert!(!memtable.has_room(1 << 29, 0));
+    assert!(!memtable.has_room(usize::MAX, usize::MAX));
+    assert_eq!(arena::room_bytes(1 << 31), 0);
+}
+
+#[test]
+fn the_filter_knows_what_was_added_and_little_else() {
+    let filter = Filter::new(64 << 20);
+    assert_eq!(filter.heap_bytes(), 1 << 20);
+    let hashes = |from: u64| (from..from + 300_000).map(|number| mix64(number, 11));
+    hashes(0).for_each(|hash| filter.add(hash));
+    assert!(hashes(0).all(|hash| filter.may_contain(hash)));
+    let wrong = hashes(1 << 30).filter(|&hash| filter.may_contain(hash)).count();
+    assert!(wrong < 1500, "{wrong} of 300000, more than 0.5 %");
+    assert_eq!(Filter::new(0).heap_bytes(), 4096);
+    assert_eq!(Filter::new(u64::MAX).heap_bytes(), 64 << 20);
+}
+
 #[test]
 fn keys_up_to_the_limit() {
     let lens = (0..40).map(|step| MAX_ENCODED_KEY_LEN - step * 1600).chain([1, 2, 3, 15, 16, 17]);
@@ -275,4 +361,152 @@ fn versions_at_every_sequence_number() {
             assert_eq!(get(&memtable, key, max_seqno), Model::visible(versions, max_seqno));
         }
     }
+}
+
+/// What a writer inserts, known in advance: the key of every sequence number from 1 on.
+struct Plan {
+    keys: Vec<Vec<u8>>,
+    /// For a sequence number: the next one with the same key.
+    next_same: Vec<SeqNo>,
+    /// For a sequence number: the count of different keys up to it.
+    distinct: Vec<usize>,
+}
+
+impl Plan {
+    fn new(keys: Vec<Vec<u8>>) -> Plan {
+        let mut next_same = vec![SeqNo::MAX; keys.len() + 1];
+        let mut distinct = vec![0; keys.len() + 1];
+        let mut newest = BTreeMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            if let Some(before) = newest.insert(key, index + 1) {
+                next_same[before] = index as SeqNo + 1;
+            }
+            distinct[index + 1] = newest.len();
+        }
+        Plan { keys, next_same, distinct }
+    }
+
+    fn key(&self, seqno: SeqNo) -> &[u8] {
+        &self.keys[seqno as usize - 1]
+    }
+
+    fn entry(&self, seqno: SeqNo) -> MemEntry {
+        entry(seqno, if seqno.is_multiple_of(7) { Kind::Delete } else { Kind::Put })
+    }
+
+    /// Checks what a reader at `pinned` was shown.
+    fn check_shown(&self, key: &[u8], shown: MemEntry, pinned: SeqNo) {
+        assert!(shown.seqno <= pinned && pinned < self.next_same[shown.seqno as usize]);
+        assert_eq!(shown, self.entry(shown.seqno));
+        assert!(self.key(shown.seqno) == key);
+    }
+
+    /// All that a reader at `pinned` sees, in order.
+    fn view(&self, memtable: &Arc<Memtable>, pinned: SeqNo) -> Vec<Vec<u8>> {
+        let mut cursor = memtable.iter();
+        cursor.seek_to_first();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        while cursor.valid() {
+            if let Some(shown) = cursor.entry(pinned) {
+                self.check_shown(cursor.key(), shown, pinned);
+                assert!(keys.last().is_none_or(|last| last.as_slice() < cursor.key()));
+                keys.push(cursor.key().to_vec());
+            }
+            cursor.next();
+        }
+        assert_eq!(keys.len(), self.distinct[pinned as usize]);
+        keys
+    }
+
+    /// Walks about in a view that was taken at `pinned`, forwards and backwards, while newer
+    /// entries come in.
+    fn check_view(&self, memtable: &Arc<Memtable>, pinned: SeqNo, view: &[Vec<u8>], at: usize) {
+        let shown = |cursor: &MemIter| cursor.entry(pinned).is_some();
+        let mut cursor = memtable.iter();
+        cursor.seek(&view[at]);
+        for expected in view[at..].iter().take(40) {
+            while !shown(&cursor) {
+                cursor.next();
+            }
+            assert!(cursor.key() == expected);
+            cursor.next();
+        }
+        cursor.seek_before(&view[at]);
+        for expected in view[..at].iter().rev().take(40) {
+            while !shown(&cursor) {
+                cursor.prev();
+            }
+            assert!(cursor.key() == expected);
+            cursor.prev();
+        }
+        let back: usize = {
+            cursor.seek_to_last();
+            let mut count = 0;
+            while cursor.valid() {
+                count += usize::from(shown(&cursor));
+                cursor.prev();
+            }
+            count
+        };
+        assert_eq!(back, view.len());
+    }
+
+    /// Reads until the writer is done and then once more.
+    fn read(&self, memtable: &Arc<Memtable>, published: &AtomicU64, seed: u64) {
+        let mut random = Random(seed);
+        let (mut place, mut walked, mut before) = (Inserted::NONE, 0, Vec::new());
+        loop {
+            let pinned = published.load(Ordering::Acquire);
+            for _ in 0..pinned.min(50) {
+                let seqno = 1 + random.below(pinned as usize) as SeqNo;
+                let key = self.key(seqno);
+                assert_eq!(get(memtable, key, seqno), Some(self.entry(seqno)));
+                self.check_shown(key, get(memtable, key, pinned).unwrap(), pinned);
+            }
+            place = memtable.for_each_since(place, pinned, |key, kind, _| {
+                walked += 1;
+                assert!(key == self.key(walked) && kind == self.entry(walked).kind);
+            });
+            assert_eq!(walked, pinned);
+            let view = self.view(memtable, pinned);
+            for _ in 0..view.len().min(3) {
+                self.check_view(memtable, pinned, &view, random.below(view.len()));
+            }
+            if let Some((pinned, earlier)) = before.pop() {
+                assert!(self.view(memtable, pinned) == earlier);
+            }
+            before.push((pinned, view));
+            if pinned == self.keys.len() as SeqNo {
+                return;
+            }
+        }
+    }
+
+    fn run(&self) {
+        let memtable = Arc::new(Memtable::new(1 << 20));
+        let published = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for seed in 0..3 {
+                let (memtable, published) = (&memtable, &published);
+                scope.spawn(move || self.read(memtable, published, seed << 32));
+            }
+            for seqno in 1..=self.keys.len() as SeqNo {
+                insert(&memtable, self.key(seqno), self.entry(seqno));
+                published.store(seqno, Ordering::Release);
+            }
+        });
+    }
+}
+
+#[test]
+fn readers_beside_the_writer_see_all_that_was_published() {
+    let count = if cfg!(miri) { 60 } else { 20_000 };
+    let mut random = Random(5);
+    let mut pick = |key: fn(usize) -> Vec<u8>| {
+        Plan::new((0..count).map(|_| key(random.below(count))).collect()).run();
+    };
+    pick(|n| mix64(n as u64, 9).to_be_bytes().to_vec());
+    pick(|n| (n as u32).to_be_bytes().to_vec());
+    pick(|n| format!("user/{:06}/name", n % 7000).into_bytes());
+    pick(|n| [vec![b'a'; n % 307], (n as u32 / 307).to_le_bytes()[..n % 3].to_vec()].concat());
 }

@@ -5,10 +5,10 @@
 //! replaced by new ones; a reader inside the old one keeps a view that lacks newer keys only.
 
 use super::arena::{Nodes, Records, RecordsEnd};
-use super::node::{Child, Head, Inner, LEAF_LEN, Leaf, Link, Node, Slot};
-use super::node::{nibble, shared_nibbles, window};
+use super::leaf::{LEAF_LEN, Leaf, Slot, window};
+use super::node::{Child, Head, Inner, Link, Node, nibble};
 use super::record::{NewRecord, Record};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What only the writer has.
 pub(super) struct Writer {
@@ -20,7 +20,13 @@ pub(super) struct Writer {
 pub(super) struct Tree {
     pub(super) root: Link,
     pub(super) records: Records,
+    /// A key record that a reader found below too many levels, or 0; the writer sees to it.
+    pub(super) deep: AtomicU32,
 }
+
+/// Nodes on the way to a key. Longer ways are cut to half of it and a fence. Keys that share each a
+/// little more with one long key make them; others have a fifth of it.
+pub(super) const MOST_LEVELS: usize = 96;
 
 /// A link that the writer may replace.
 #[derive(Clone, Copy)]
@@ -59,7 +65,13 @@ pub(super) fn leaf_from(link_depth: usize) -> usize {
 
 impl Tree {
     pub(super) fn new(records: Records) -> Tree {
-        Tree { root: Link::new(Child::EMPTY), records }
+        Tree { root: Link::new(Child::EMPTY), records, deep: AtomicU32::new(0) }
+    }
+
+    /// The place of the root.
+    #[inline(always)]
+    pub(super) fn root_place(&self) -> Place<'_> {
+        Place { link: &self.root, depth: 0, inner: None }
     }
 
     /// A record that a link, a leaf or a head of this tree named.
@@ -76,12 +88,16 @@ impl Tree {
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<Record<'_>> {
         let (mut child, mut depth) = (self.root.load(), 0);
+        let mut levels = 0;
         loop {
             // SAFETY: loaded with Acquire from this tree, whose nodes live as long as it does.
             let inner = match unsafe { child.node() } {
                 Node::Inner(inner) => inner,
                 Node::Leaf(leaf) => {
                     let found = leaf.find(key, leaf_from(depth), &self.records)?;
+                    if levels > MOST_LEVELS {
+                        self.deep.store(found, Ordering::Relaxed);
+                    }
                     // SAFETY: from a slot of a permutation loaded with Acquire.
                     return Some(unsafe { self.record(found) });
                 }
@@ -94,7 +110,7 @@ impl Tree {
                 }
                 Node::Head(head) => {
                     let end = depth + head.skip as usize;
-                    if self.shared_with(head, key, depth) < end {
+                    if head.shared_with(key, depth, &self.records) < end {
                         return None;
                     }
                     depth = end;
@@ -102,12 +118,18 @@ impl Tree {
                         return self.end_of(head);
                     }
                     child = head.child.load();
+                    levels += 1;
+                    continue;
+                }
+                Node::Fence(fence) => {
+                    child = fence.child_for(key, leaf_from(depth), &self.records);
                     continue;
                 }
                 Node::Empty => return None,
             };
             child = inner.slots[nibble(key, depth)?].load();
             depth += 1;
+            levels += 1;
         }
     }
 
@@ -121,18 +143,6 @@ impl Tree {
         }
     }
 
-    /// How many nibbles `key`, which came to `head` at `depth`, shares with the keys below it,
-    /// counted up to where the head ends.
-    #[inline]
-    pub(super) fn shared_with(&self, head: &Head, key: &[u8], depth: usize) -> usize {
-        if head.skip == 0 {
-            return depth;
-        }
-        // SAFETY: a head's witness was a published key record when the head was made.
-        let witness = unsafe { self.record(head.witness) }.key();
-        shared_nibbles(key, witness, depth / 2).min(depth + head.skip as usize)
-    }
-
     /// Adds a version of a key. True when the key is new.
     ///
     /// # Safety
@@ -140,8 +150,17 @@ impl Tree {
     #[inline]
     pub(super) unsafe fn insert(&self, new: &NewRecord<'_>, writer: &mut Writer) -> bool {
         let key = new.key;
-        let mut place = Place { link: &self.root, depth: 0, inner: None };
+        if self.deep.load(Ordering::Relaxed) != 0 {
+            self.cut_reported(writer);
+        }
+        let mut place = self.root_place();
+        let mut levels = 0;
         loop {
+            if levels > MOST_LEVELS {
+                self.cut(key, writer);
+                (place, levels) = (self.root_place(), 0);
+            }
+            levels += 1;
             let child = place.link.load();
             let mut depth = place.depth;
             // SAFETY: the writer loaded it from its tree.
@@ -156,7 +175,7 @@ impl Tree {
                     inner
                 }
                 Node::Head(head) => {
-                    let shared = self.shared_with(head, key, depth);
+                    let shared = head.shared_with(key, depth, &self.records);
                     if shared < depth + head.skip as usize {
                         return self.fork_head(head, shared, place, new, writer);
                     }
@@ -166,6 +185,7 @@ impl Tree {
                     place = Place { link: &head.child, depth: shared, inner: None };
                     continue;
                 }
+                Node::Fence(_) => return self.insert_in_fence(place, new, writer),
                 Node::Empty => return self.insert_in_empty(place, new, writer),
             };
             let Some(slot) = nibble(key, depth) else {
@@ -196,7 +216,7 @@ impl Tree {
         let len = permutation.len();
         if len < LEAF_LEN {
             leaf.fill(len, slot);
-            leaf.publish(permutation.with(found.rank));
+            leaf.publish(permutation.with(found.rank, len));
         } else {
             self.split(leaf, found.rank, slot, place, writer);
         }
