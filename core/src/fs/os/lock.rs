@@ -213,6 +213,7 @@ fn file_system_magic(dir: &Path) -> io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::FileSystem;
 
     #[test]
     fn words_come_back() {
@@ -239,6 +240,21 @@ mod tests {
         let holder = Holder::current().unwrap();
         assert_eq!(holder.pid, std::process::id());
         assert_eq!(start_of(holder.pid).unwrap(), holder.started);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_name_is_not_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = open_regular(&path, &options, "lock").unwrap();
+        assert!(still_named(&file, &path).unwrap());
+        crate::fs::OsFileSystem.remove_file(&path).unwrap();
+        assert!(!still_named(&file, &path).unwrap());
+        let other = open_regular(&path, &options, "lock").unwrap();
+        assert!(!still_named(&file, &path).unwrap());
+        assert!(still_named(&other, &path).unwrap());
     }
 
     #[test]

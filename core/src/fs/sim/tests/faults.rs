@@ -172,6 +172,16 @@ fn a_sync_that_failed_lies_the_second_time() {
 }
 
 #[test]
+fn bytes_that_were_given_up_once_can_be_written_later() {
+    let (disk, file) = after_failed_sync(Effect::Nothing);
+    for byte in [3, 2] {
+        file.write_at(&[byte; 4 * 4096], 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(outcomes(&disk, "/db/f"), [some(&[byte; 4 * 4096])].into());
+    }
+}
+
+#[test]
 fn a_failed_sync_may_have_written_half() {
     let (disk, file) = after_failed_sync(Effect::Half);
     file.sync_data().unwrap();
