@@ -1,10 +1,9 @@
 //! Cost of the log's append path: 17-byte encoded keys and 100-byte values, one frame each.
 //!
 //! `cargo bench --bench vlog -- [directory]`; the directory decides which file system is measured.
-#![allow(dead_code, reason = "the bench includes whole modules and uses a part of them")]
-#![allow(unused_imports, reason = "as above")]
-#![allow(unreachable_pub, reason = "as above")]
-#![allow(missing_docs, reason = "as above")]
+#![expect(dead_code, reason = "the bench includes whole modules and uses a part of them")]
+#![expect(unused_imports, reason = "as above")]
+#![expect(unreachable_pub, reason = "as above")]
 
 #[path = "../src/checksum.rs"]
 mod checksum;

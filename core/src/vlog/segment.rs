@@ -18,8 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Access, File, FileSystem, PathKind, Region};
 use crate::types::{Kind, SegmentId};
 
-/// Records that are shorter may share a KiB with others, so no bit is theirs alone; of longer ones at
-/// most one starts in any KiB.
+/// Shorter records may share a KiB with others, so no bit is theirs alone; of longer ones at most
+/// one starts in any KiB.
 const SHARED_KIB: u64 = 1024;
 
 /// What a segment is opened for.

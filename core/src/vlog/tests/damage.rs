@@ -316,16 +316,20 @@ fn pointed_values_are_verified() {
 #[test]
 fn a_record_is_not_trusted_because_its_neighbour_was_verified() {
     let mut log = TestLog::new(16 << 10);
-    log.append(0, &[put(b"s", &[1; 40]), put(b"t", &[2; 40]), put(b"long", &[3; 2000])]);
+    log.append(0, &[put(b"s", &[1; 200]), put(b"t", &[2; 200]), put(b"long", &[3; 2000])]);
     let [s, t, long] = [0, 1, 2].map(|index| log.written[index].offset);
     assert_eq!(s >> 10, long >> 10);
     let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
-    segment.pointed_value(s, b"\0s", 40).unwrap();
+    segment.pointed_value(s, b"\0s", 200).unwrap();
     segment.pointed_value(long, b"\0long", 2000).unwrap();
     log.flip(1, t + 30);
     assert_eq!(segment.record(t).unwrap_err().kind(), ErrorKind::Corruption);
-    let error = segment.pointed_value(t, b"\0t", 40).unwrap_err();
+    let error = segment.pointed_value(t, b"\0t", 200).unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(t)));
+    // A long one is verified once.
+    log.flip(1, long + 30);
+    assert!(segment.pointed_value(long, b"\0long", 2000).is_ok());
+    assert_eq!(segment.record(long).unwrap_err().kind(), ErrorKind::Corruption);
 }
 
 #[test]
