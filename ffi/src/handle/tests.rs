@@ -98,7 +98,7 @@ fn a_shared_object_outlives_its_handle_until_the_last_user_leaves() {
 fn a_place_that_was_reserved_and_not_filled_is_given_back() {
     let table = Exclusive::<u64>::new(Kind::Buf);
     let index = table.reserve().unwrap().index;
-    let (handle, address) = table.reserve().unwrap().fill(7, |value| std::ptr::from_ref(value));
+    let (handle, address) = table.reserve().unwrap().fill(7, std::ptr::from_ref);
     assert_eq!((handle >> SLOT_SHIFT) as u32 & (MAX_SLOTS - 1), index);
     assert_eq!(std::ptr::from_ref(&*table.get(handle).unwrap()), address);
 }
