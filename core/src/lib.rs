@@ -24,11 +24,22 @@ mod coding;
 mod error;
 mod key;
 mod options;
+mod report;
 mod types;
 
+mod filename;
 mod fs;
 
+mod iter;
+
 mod batch;
+mod memtable;
+mod table;
+mod vlog;
+
+mod version;
+
+mod engine;
 
 mod db;
 mod scan;
@@ -36,9 +47,10 @@ mod snapshot;
 mod value;
 
 pub use batch::WriteBatch;
-pub use db::{Db, Health, Progress, Stats};
+pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Durability, OptionInfo, Options, WriteOptions};
+pub use report::{Health, Progress, Stats};
 pub use scan::{Entry, Scan, ScanOptions};
 pub use snapshot::Snapshot;
 pub use types::{FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};

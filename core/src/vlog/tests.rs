@@ -1,0 +1,158 @@
+//! Tests of the value log: what is appended is replayed, and whatever happens to the bytes, replay
+//! answers a prefix of it or Corruption.
+
+mod damage;
+mod faults;
+mod roundtrip;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::format::{FRAME_HEADER_LEN, FrameHeader, fold, record_checksum};
+use super::*;
+use crate::error::Result;
+use crate::fs::{File, FileSystem, OsFileSystem};
+use crate::types::{Kind, SeqNo};
+
+const DB_ID: u64 = 0xD0_0D;
+
+/// One record as a test knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    kind: Kind,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// What replay visited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    segment_index: usize,
+    seqno: SeqNo,
+    offset: u64,
+    entry: Entry,
+}
+
+fn put(key: &[u8], value: &[u8]) -> Entry {
+    Entry { kind: Kind::Put, key: [&[0], key].concat(), value: value.to_vec() }
+}
+
+fn delete(key: &[u8]) -> Entry {
+    Entry { kind: Kind::Delete, key: [&[0], key].concat(), value: Vec::new() }
+}
+
+fn parts(entries: &[Entry]) -> impl Iterator<Item = (Kind, &[u8], &[u8])> + Clone {
+    entries.iter().map(|entry| (entry.kind, &entry.key[..], &entry.value[..]))
+}
+
+fn identity(id: u64, size_bytes: u64) -> SegmentIdentity {
+    SegmentIdentity { id, salt: 0x5A17_0000_0000_0000 + id * 0x1_0001, db_id: DB_ID, size_bytes }
+}
+
+/// A log in a directory of its own.
+struct TestLog {
+    dir: tempfile::TempDir,
+    writer: LogWriter,
+    ids: Vec<SegmentIdentity>,
+    written: Vec<Seen>,
+}
+
+impl TestLog {
+    fn new(size_bytes: u64) -> TestLog {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = identity(1, size_bytes);
+        let path = dir.path().join("1.vlog");
+        let segment = Segment::create(&OsFileSystem, &path, identity).unwrap();
+        let writer = LogWriter::new(Arc::new(segment), 0, 0).unwrap();
+        TestLog { dir, writer, ids: vec![identity], written: Vec::new() }
+    }
+
+    fn path(&self, id: u64) -> PathBuf {
+        self.dir.path().join(format!("{id}.vlog"))
+    }
+
+    fn rotate(&mut self, size_bytes: u64) -> Arc<Segment> {
+        let identity = identity(self.ids.len() as u64 + 1, size_bytes);
+        let segment = Segment::create(&OsFileSystem, &self.path(identity.id), identity).unwrap();
+        self.ids.push(identity);
+        self.writer.rotate(Arc::new(segment)).unwrap()
+    }
+
+    fn append(&mut self, synced_seqno: SeqNo, entries: &[Entry]) -> Appended {
+        let first = self.writer.last_seqno() + 1;
+        self.append_at(first, synced_seqno, entries)
+    }
+
+    fn append_at(&mut self, first: SeqNo, synced_seqno: SeqNo, entries: &[Entry]) -> Appended {
+        let size = FrameSize::of(parts(entries)).unwrap();
+        let written = &mut self.written;
+        let segment_index = self.ids.len() - 1;
+        let on_record = |record: Written<'_>| {
+            let entry = entries[record.index as usize].clone();
+            assert_eq!((record.kind, record.key), (entry.kind, &entry.key[..]));
+            assert_eq!(record.value_len as usize, entry.value.len());
+            let Written { seqno, offset, .. } = record;
+            written.push(Seen { segment_index, seqno, offset, entry });
+        };
+        self.writer.append(size, first, synced_seqno, parts(entries), on_record).unwrap()
+    }
+
+    fn open(&self) -> Vec<Arc<Segment>> {
+        let open = |identity: &SegmentIdentity| {
+            let path = self.path(identity.id);
+            Segment::open(&OsFileSystem, &path, *identity, OpenFor::Replay).unwrap()
+        };
+        self.ids.iter().map(|identity| Arc::new(open(identity))).collect()
+    }
+
+    fn replay(&self) -> Result<(Replayed, Vec<Seen>)> {
+        collect(&self.open(), 0)
+    }
+
+    /// The bytes of segment `id` as they are now.
+    fn bytes(&self, id: u64) -> Vec<u8> {
+        let file = OsFileSystem.open(&self.path(id)).unwrap();
+        let mut bytes = vec![0; file.size().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    /// Puts other bytes in the place of segment `id`; the file stays open for more.
+    fn replace(&self, id: u64, bytes: &[u8]) -> Arc<dyn File> {
+        OsFileSystem.remove_file(&self.path(id)).unwrap();
+        let file = OsFileSystem.create(&self.path(id)).unwrap();
+        file.write_at(bytes, 0).unwrap();
+        file
+    }
+
+    /// Changes one byte of segment `id`.
+    fn flip(&self, id: u64, offset: u64) {
+        let mut bytes = self.bytes(id);
+        bytes[offset as usize] ^= 0x10;
+        self.replace(id, &bytes);
+    }
+}
+
+fn collect(segments: &[Arc<Segment>], flushed: SeqNo) -> Result<(Replayed, Vec<Seen>)> {
+    let mut seen = Vec::new();
+    let found = replay(segments, flushed, |record| {
+        let LogRecord { segment_index, kind, key, value, seqno, offset } = record;
+        let entry = Entry { kind, key: key.to_vec(), value: value.to_vec() };
+        seen.push(Seen { segment_index, seqno, offset, entry });
+        Ok(())
+    })?;
+    Ok((found, seen))
+}
+
+/// A whole frame made by hand from records with any kind and any claimed key and value lengths.
+fn forge(identity: &SegmentIdentity, at: u64, header: FrameHeader, record: Vec<u8>) -> Vec<u8> {
+    let mut record = record;
+    let offset = at + FRAME_HEADER_LEN as u64;
+    let sum = record_checksum(&record[4..], identity.id, offset);
+    record[..4].copy_from_slice(&sum.to_le_bytes());
+    record.resize(record.len().next_multiple_of(8), 0);
+    let fold = fold(0, sum);
+    let payload_len = record.len() as u64;
+    let (bytes, _) = FrameHeader { fold, payload_len, ..header }.encode(identity.salt, at);
+    [&bytes[..], &record].concat()
+}
