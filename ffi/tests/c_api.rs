@@ -68,3 +68,18 @@ fn points() {
 fn scans() {
     Program::new("scans").run(&[]);
 }
+
+#[test]
+fn handles() {
+    Program::new("handles").run(&[]);
+}
+
+#[test]
+fn forks() {
+    Program::new("forks").run(&[]);
+}
+
+#[test]
+fn threads() {
+    Program::new("threads").run(&[]);
+}
