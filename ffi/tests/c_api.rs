@@ -5,7 +5,7 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use support::{c_compiler, crate_dir, include_dir, library_dir, run};
 use tempfile::TempDir;
@@ -82,4 +82,28 @@ fn forks() {
 #[test]
 fn threads() {
     Program::new("threads").run(&[]);
+}
+
+/// The manifest's header, as FORMAT.md has it: magic, version u32 at 8, 32 bytes more, and at 48 a
+/// checksum with this seed over all before it.
+const MANIFEST_SEED: u64 = u64::from_be_bytes(*b"manifest");
+
+#[test]
+fn opening() {
+    let program = Program::new("opening");
+    program.run(&["make"]);
+    let future = program.data().join("future");
+    let names = std::fs::read_dir(&future).expect("the database").map(|entry| entry.unwrap());
+    let mut manifests = names.filter(|name| name.file_name().as_encoded_bytes().starts_with(b"M"));
+    let manifest = manifests.next().expect("a manifest").path();
+    let mut bytes = std::fs::read(&manifest).expect("the manifest");
+    let (header, checksum) = bytes[..56].split_at_mut(48);
+    let expected = xxhash_rust::xxh3::xxh3_64_with_seed(header, MANIFEST_SEED);
+    assert_eq!(checksum, expected.to_le_bytes(), "the header is not where it was");
+    assert_eq!(header[8..12], [1, 0, 0, 0]);
+    header[8] = 2;
+    let new = xxhash_rust::xxh3::xxh3_64_with_seed(header, MANIFEST_SEED);
+    checksum.copy_from_slice(&new.to_le_bytes());
+    std::fs::write(&manifest, bytes).expect("the manifest");
+    program.run(&["check"]);
 }

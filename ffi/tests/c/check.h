@@ -65,13 +65,12 @@ static inline void says(const char *file, int line, const char *text)
     }
 }
 
-/* dir/name, in one of a few buffers that take turns. */
+/* dir/name; stays until the program ends. */
 static inline const char *in_dir(const char *dir, const char *name)
 {
-    static char paths[8][4096];
-    static unsigned turn;
-    char *path = paths[turn++ % 8];
-    CHECK(snprintf(path, sizeof paths[0], "%s/%s", dir, name) < (int)sizeof paths[0]);
+    char *path = malloc(strlen(dir) + strlen(name) + 2);
+    CHECK(path != NULL);
+    sprintf(path, "%s/%s", dir, name);
     return path;
 }
 
