@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
-use support::{c_compiler, crate_dir, include_dir, library_dir, run};
+use support::{Signature, c_compiler, crate_dir, include_dir, library_dir, run};
 use tempfile::TempDir;
 
 /// A compiled program and a directory for its databases.
@@ -18,13 +18,22 @@ struct Program {
 impl Program {
     /// Compiles `tests/c/<name>.c` and links it with the shared library.
     fn new(name: &str) -> Program {
+        Program::with_files(name, &[], &[])
+    }
+
+    /// As [`Program::new`], with files that it includes and more flags.
+    fn with_files(name: &str, files: &[(&str, String)], flags: &[&str]) -> Program {
         let program = Program::blank();
+        for (file, text) in files {
+            std::fs::write(program.dir.path().join(file), text).expect("a file to include");
+        }
         // The loader looks for the soname; the library lies under its link name.
         let soname = program.dir.path().join("libtoykv.so.0");
         std::os::unix::fs::symlink(support::library(), soname).expect("a symbolic link");
         let rpath = format!("-Wl,-rpath,{}", program.dir.path().display());
         let search = format!("-L{}", library_dir().display());
-        program.compile(name, &[&search, "-l:libtoykv.so", &rpath, "-lpthread"]);
+        let link = [flags, &[&search, "-l:libtoykv.so", &rpath, "-lpthread"]].concat();
+        program.compile(name, &link);
         program
     }
 
@@ -106,4 +115,53 @@ fn opening() {
     checksum.copy_from_slice(&new.to_le_bytes());
     std::fs::write(&manifest, bytes).expect("the manifest");
     program.run(&["check"]);
+}
+
+/// The name of the array of arguments for a parameter in `tests/c/abuse.c`.
+fn array_of(kind: &str, name: &str) -> String {
+    if kind == "const char **" {
+        return "args_text_out".to_string();
+    }
+    let words: Vec<&str> = kind.split([' ', '*']).filter(|word| !word.is_empty()).collect();
+    format!("args_{}_{name}", words.join("_"))
+}
+
+/// A C function that calls a function of the header with every combination of arguments.
+fn calls_of(signature: &Signature) -> String {
+    let (mut loops, mut arguments, mut worst) = (Vec::new(), Vec::new(), "GOOD".to_string());
+    let mut parameters = signature.parameters.iter().peekable();
+    while let Some((kind, name)) = parameters.next() {
+        let is_list = ["key", "value", "buf", "keys"].contains(&name.as_str());
+        let length = parameters
+            .next_if(|(kind, next)| is_list && kind == "size_t" && !next.starts_with("max"));
+        let index = format!("i{}", loops.len());
+        let array = if length.is_some() { format!("pairs_{name}") } else { array_of(kind, name) };
+        let is_number = !kind.contains('*');
+        let member = if is_number { "n" } else { "p" };
+        let cast = if is_number { format!("({kind})") } else { String::new() };
+        arguments.push(format!("{cast}{array}[{index}].{member}"));
+        arguments.extend(length.map(|_| format!("{array}[{index}].n")));
+        worst = format!("worse({worst}, {array}[{index}].worth)");
+        loops.push(format!("    for (size_t {index} = 0; {index} < COUNT({array}); {index}++)\n"));
+    }
+    let call = format!("{}({})", signature.name, arguments.join(", "));
+    let name = &signature.name;
+    let body = match signature.answer.as_str() {
+        "int32_t" => format!("judge(\"{name}\", {call}, {worst});"),
+        "toykv_batch *" => format!("toykv_batch_free({call}), clean();"),
+        "toykv_options *" => format!("toykv_options_free({call}), clean();"),
+        _ => format!("(void){call}, clean();"),
+    };
+    format!("static void call_{name}(void)\n{{\n{}        {body}\n}}\n\n", loops.concat())
+}
+
+/// Everything that the header declares, whatever is added to it.
+#[test]
+fn abuse() {
+    let header = support::header();
+    let signatures = support::signatures(&header);
+    let mut calls: String = signatures.iter().map(calls_of).collect();
+    let each = signatures.iter().map(|signature| format!("    call_{}();\n", signature.name));
+    calls += &format!("static void call_everything(void)\n{{\n{}}}\n", each.collect::<String>());
+    Program::with_files("abuse", &[("abuse_calls.inc", calls)], &[]).run(&[]);
 }

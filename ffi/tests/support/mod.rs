@@ -87,3 +87,32 @@ pub(crate) fn declared_functions(header: &str) -> Vec<(&str, usize)> {
     }
     names
 }
+
+/// A function as the header declares it.
+pub(crate) struct Signature {
+    /// What it answers, such as `int32_t`.
+    pub(crate) answer: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Types, such as `const toykv_slice *`, and names of its parameters.
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+/// All functions of a header.
+pub(crate) fn signatures(header: &str) -> Vec<Signature> {
+    // "type *name" into "type *" and "name".
+    let split = |text: &str| {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (kind, name) = text.split_at(text.rfind([' ', '*']).map_or(0, |at| at + 1));
+        (kind.trim().to_string(), name.to_string())
+    };
+    let declared = declared_functions(header).into_iter();
+    let parsed = declared.map(|(_, place)| {
+        let (text, _) = header[place..].split_once(");").expect("the end of a declaration");
+        let (before, parameters) = text.split_once('(').expect("parameters");
+        let (answer, name) = split(before);
+        let parameters = parameters.split(',').filter(|text| *text != "void").map(split);
+        Signature { answer, name, parameters: parameters.collect() }
+    });
+    parsed.collect()
+}
