@@ -5,8 +5,9 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use support::{Signature, c_compiler, crate_dir, include_dir, library_dir, run};
 use tempfile::TempDir;
 
@@ -18,23 +19,20 @@ struct Program {
 impl Program {
     /// Compiles `tests/c/<name>.c` and links it with the shared library.
     fn new(name: &str) -> Program {
-        Program::with_files(name, &[], &[])
+        Program::blank().linked(name)
     }
 
-    /// As [`Program::new`], with files that it includes and more flags.
-    fn with_files(name: &str, files: &[(&str, String)], flags: &[&str]) -> Program {
-        let program = Program::blank();
-        for (file, text) in files {
-            std::fs::write(program.dir.path().join(file), text).expect("a file to include");
-        }
+    /// As [`Program::new`], in a directory that may hold files for it to include.
+    fn linked(self, name: &str) -> Program {
         // The loader looks for the soname; the library lies under its link name.
-        let soname = program.dir.path().join("libtoykv.so.0");
+        let soname = self.dir.path().join("libtoykv.so.0");
         std::os::unix::fs::symlink(support::library(), soname).expect("a symbolic link");
-        let rpath = format!("-Wl,-rpath,{}", program.dir.path().display());
+        let rpath = format!("-Wl,-rpath,{}", self.dir.path().display());
         let search = format!("-L{}", library_dir().display());
-        let link = [flags, &[&search, "-l:libtoykv.so", &rpath, "-lpthread"]].concat();
-        program.compile(name, &link);
-        program
+        let link = [sanitizers(), &[&search, "-l:libtoykv.so", &rpath, "-lpthread"]].concat();
+        let source = crate_dir().join(format!("tests/c/{name}.c"));
+        self.compile(&source, &link);
+        self
     }
 
     fn blank() -> Program {
@@ -46,12 +44,11 @@ impl Program {
         Program { dir }
     }
 
-    fn compile(&self, name: &str, link: &[&str]) {
+    fn compile(&self, source: &Path, link: &[&str]) {
         let flags = ["-std=c99", "-O1", "-g", "-Wall", "-Wextra", "-pedantic", "-Werror"];
         let mut compiler = c_compiler();
         compiler.args(flags).arg("-I").arg(include_dir()).arg("-I").arg(self.dir.path());
-        compiler.arg(crate_dir().join(format!("tests/c/{name}.c"))).args(link);
-        run(compiler.arg("-o").arg(self.executable()), true);
+        run(compiler.arg(source).args(link).arg("-o").arg(self.executable()), true);
     }
 
     fn executable(&self) -> PathBuf {
@@ -66,6 +63,21 @@ impl Program {
     fn run(&self, mode: &[&str]) {
         run(Command::new(self.executable()).args(mode).arg(self.data()), true);
     }
+}
+
+/// Flags for memory errors and leaks to end a program, where compiler and system can do that.
+fn sanitizers() -> &'static [&'static str] {
+    static FLAGS: OnceLock<&[&str]> = OnceLock::new();
+    FLAGS.get_or_init(|| {
+        let flags = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+        let dir = tempfile::tempdir().expect("a directory");
+        let (source, program) = (dir.path().join("probe.c"), dir.path().join("probe"));
+        std::fs::write(&source, "int main(void) { return 0; }\n").expect("a source");
+        let built = c_compiler().args(*flags).arg(source).arg("-o").arg(&program).output();
+        let works = built.is_ok_and(|built| built.status.success())
+            && Command::new(program).output().is_ok_and(|ran| ran.status.success());
+        if works { flags } else { &[] }
+    })
 }
 
 #[test]
@@ -163,5 +175,17 @@ fn abuse() {
     let mut calls: String = signatures.iter().map(calls_of).collect();
     let each = signatures.iter().map(|signature| format!("    call_{}();\n", signature.name));
     calls += &format!("static void call_everything(void)\n{{\n{}}}\n", each.collect::<String>());
-    Program::with_files("abuse", &[("abuse_calls.inc", calls)], &[]).run(&[]);
+    let program = Program::blank();
+    std::fs::write(program.dir.path().join("abuse_calls.inc"), calls).expect("a file to include");
+    program.linked("abuse").run(&[]);
+}
+
+/// The static library serves as well, with the system libraries that Rust's own needs.
+#[test]
+fn linked_statically() {
+    let program = Program::blank();
+    let library = library_dir().join("libtoykv.a").display().to_string();
+    let source = crate_dir().join("tests/c/points.c");
+    program.compile(&source, &[&library, "-lgcc_s", "-lpthread", "-lm", "-ldl", "-lc"]);
+    program.run(&[]);
 }

@@ -44,7 +44,9 @@ static uint64_t out_number;
 static size_t out_size;
 static const char *out_text;
 static char bytes[65600], into[64];
-static toykv_error error;
+/* With room for one that is not aligned. */
+static toykv_error errors[2];
+#define error (errors[0])
 
 /* --- What is passed --------------------------------------------------------------------------- */
 

@@ -68,10 +68,12 @@ static inline void says(const char *file, int line, const char *text)
 /* dir/name; stays until the program ends. */
 static inline const char *in_dir(const char *dir, const char *name)
 {
+    static char *kept[4096];
+    static size_t count;
     char *path = malloc(strlen(dir) + strlen(name) + 2);
-    CHECK(path != NULL);
+    CHECK(path != NULL && count < sizeof kept / sizeof kept[0]);
     sprintf(path, "%s/%s", dir, name);
-    return path;
+    return kept[count++] = path;
 }
 
 /* Opens with default options. */

@@ -162,6 +162,7 @@ int main(int argc, char **argv)
     db = open_db(in_dir(argv[1], "parent"));
     put(db, "k", "v");
     WANT(TOYKV_OK, toykv_put(db, NULL, S("large"), large, 50000, NULL, &err));
+    free(large);
     options = toykv_options_new();
     batch = toykv_batch_new();
     WANT(TOYKV_OK, toykv_batch_put(batch, NULL, S("batch"), S("v"), &err));
@@ -191,6 +192,5 @@ int main(int argc, char **argv)
     }
     wait_for(child);
     parent_goes_on(argv[1]);
-    free(large);
     return 0;
 }

@@ -292,7 +292,8 @@ static void without_permission(const char *dir, const char *path)
         WANT(TOYKV_OK, open_with(path, "read_only", "true", &db));
         WANT(TOYKV_OK, toykv_contains(db, NULL, S("key 7"), NULL, &err));
         close_db(db);
-        exit(0);
+        /* Not exit: a search for leaks needs the rights that are gone. */
+        _exit(0);
     }
     run_child(child);
     CHECK(chmod(path, 0755) == 0 && count_entries(closed) == 0);
