@@ -46,6 +46,14 @@ mod scan;
 mod snapshot;
 mod value;
 
+/// A disk in memory that loses what real disks may lose: for crash and fault tests.
+#[cfg(any(test, feature = "sim"))]
+pub mod sim {
+    pub use crate::fs::sim::{
+        CrashPolicy, Effect, Fault, Filler, Keep, OpKind, Operation, SimDisk, Sizes, Times, Unit,
+    };
+}
+
 pub use batch::WriteBatch;
 pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
