@@ -341,7 +341,7 @@ int32_t toykv_options_describe(size_t index,
 
 /**
  * Opens the database in the directory `path`, with default options for NULL; *out becomes NULL on
- * failure, and a failed open changes nothing in the directory.
+ * failure. A failed open changes nothing but what the file LOCK says about its last opener.
  * Ownership: the caller closes *out with toykv_close and frees it with toykv_free.
  * Threads: any.
  * Errors: INVALID, LOCKED, NO_SUCH, EXISTS, READ_ONLY, FORMAT, CORRUPTION, IO, DISK_FULL, ...
@@ -356,7 +356,7 @@ int32_t toykv_open(const char *path,
  * and iterators answer CLOSED from now on; buffers stay valid.
  * Ownership: the handle stays the caller's; free it with toykv_free.
  * Threads: any, also while others use the database.
- * Errors: MISUSE, FORKED, IO, DISK_FULL: of the last sync; the database is closed all the same.
+ * Errors: IO, DISK_FULL: of the last sync; POISONED. The database is closed all the same.
  */
 int32_t toykv_close(toykv *db, toykv_error *err);
 
@@ -694,7 +694,7 @@ int32_t toykv_iter_next(toykv_iter *iter,
                         toykv_error *err);
 
 /**
- * Steps back over the entry before the position and answers it; DONE and empty slices at the start.
+ * Steps back over the entry before the position and answers it; DONE, empty slices at the start.
  * Ownership: key and value stay until the next call with this iterator. NULL: not wanted.
  * Threads: one at a time.
  * Errors: MISUSE, CLOSED, CORRUPTION, IO; an error is answered again by every later call.

@@ -106,7 +106,7 @@ impl View {
 }
 
 /// Opens the database in the directory `path`, with default options for NULL; *out becomes NULL on
-/// failure, and a failed open changes nothing in the directory.
+/// failure. A failed open changes nothing but what the file LOCK says about its last opener.
 /// Ownership: the caller closes *out with toykv_close and frees it with toykv_free.
 /// Threads: any.
 /// Errors: INVALID, LOCKED, NO_SUCH, EXISTS, READ_ONLY, FORMAT, CORRUPTION, IO, DISK_FULL, ...
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn toykv_open(
 /// and iterators answer CLOSED from now on; buffers stay valid.
 /// Ownership: the handle stays the caller's; free it with toykv_free.
 /// Threads: any, also while others use the database.
-/// Errors: MISUSE, FORKED, IO, DISK_FULL: of the last sync; the database is closed all the same.
+/// Errors: IO, DISK_FULL: of the last sync; POISONED. The database is closed all the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn toykv_close(db: *mut Toykv, err: *mut ToykvError) -> i32 {
     // SAFETY: `err` is NULL or a toykv_error, by contract.

@@ -229,7 +229,7 @@ pub unsafe extern "C" fn toykv_iter_next(
     }
 }
 
-/// Steps back over the entry before the position and answers it; DONE and empty slices at the start.
+/// Steps back over the entry before the position and answers it; DONE, empty slices at the start.
 /// Ownership: key and value stay until the next call with this iterator. NULL: not wanted.
 /// Threads: one at a time.
 /// Errors: MISUSE, CLOSED, CORRUPTION, IO; an error is answered again by every later call.

@@ -11,7 +11,7 @@
 //! its handle was removed and after the last call that had found it returned, by whichever of the
 //! two threads comes last, without waiting; a generation is never used twice (a slot whose
 //! generations are used up stays vacant); an object is never touched in a forked child of the
-//! process that made it.
+//! process that made it (`fork` is noticed; a child made by a bare `clone` system call is not).
 //!
 //! A [`Shared`] object (database, snapshot, options) is found by any number of threads at once:
 //! each counts itself in on one of several cache lines of the slot, *then* looks whether the handle

@@ -26,18 +26,16 @@ pub(crate) fn header() -> String {
 pub(crate) fn library_dir() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        // target/<profile>/deps/<this test>
+        // <target directory>/<profile>/deps/<this test>
         let binary = std::env::current_exe().expect("the path of this test");
         let profile_dir = binary.ancestors().nth(2).expect("a directory of the profile");
         let target_dir = profile_dir.parent().expect("a target directory");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "toykv-ffi", "--lib", "--target-dir"]);
         cargo.arg(target_dir).current_dir(crate_dir());
-        if profile_dir.ends_with("release") {
-            cargo.arg("--release");
-        }
-        run(&mut cargo, false);
-        profile_dir.to_path_buf()
+        let is_release = profile_dir.ends_with("release");
+        run(cargo.args(is_release.then_some("--release")), false);
+        target_dir.join(if is_release { "release" } else { "debug" })
     })
 }
 
