@@ -41,7 +41,7 @@ fn main() {
     let value: Vec<u8> = (0..value_len).map(|i| i as u8).collect();
 
     let start = Instant::now();
-    let mut tables: Vec<(usize, Arc<Table>)> = Vec::new();
+    let mut tables: Vec<(u64, Arc<Table>)> = Vec::new();
     let (mut size, mut first) = (0, 0);
     while first < keys.len() {
         let number = tables.len() as u64 + 1;
@@ -58,7 +58,7 @@ fn main() {
         let summary = builder.finish().unwrap();
         size += summary.size_bytes;
         let table = Table::open(&fs, &path, number, summary.size_bytes, SEED, 1).unwrap();
-        tables.push((first, Arc::new(table)));
+        tables.push((prefix(&keys[first]), Arc::new(table)));
         first = next;
     }
     per_entry("build and sync", start, entries);
@@ -104,7 +104,7 @@ fn main() {
             }
         }
         per_entry("scan backwards, mapped", start, entries);
-        gets(&keys, &tables);
+        gets(entries, &tables);
     }
 }
 
@@ -115,48 +115,54 @@ fn random_key(i: u64) -> [u8; 17] {
     key
 }
 
-fn gets(keys: &[[u8; 17]], tables: &[(usize, Arc<Table>)]) {
+/// Tables by the first eight bytes of their smallest key after the keyspace.
+struct Run<'a>(&'a [(u64, Arc<Table>)]);
+
+impl Run<'_> {
+    fn table(&self, key: &[u8; 17]) -> usize {
+        let prefix = prefix(key);
+        self.0.iter().skip(1).map(|(first, _)| usize::from(*first <= prefix)).sum()
+    }
+}
+
+fn prefix(key: &[u8; 17]) -> u64 {
+    u64::from_be_bytes(*key[1..].first_chunk().unwrap())
+}
+
+fn gets(entries: u64, tables: &[(u64, Arc<Table>)]) {
+    let run = Run(tables);
     let count = 1_000_000;
-    let picks: Vec<usize> =
-        (0..count).map(|i| (mix64(i, 9) % keys.len() as u64) as usize).collect();
-    let table_of = |pick: usize| &tables[tables.partition_point(|(first, _)| *first <= pick) - 1].1;
-    let mut found = 0;
+    let get =
+        |key: &[u8; 17]| tables[run.table(key)].1.get(key, hash_key(key, SEED), u64::MAX).unwrap();
     let start = Instant::now();
-    for &pick in &picks {
-        let key = &keys[pick];
-        let entry = table_of(pick).get(key, hash_key(key, SEED), u64::MAX).unwrap().unwrap();
-        found += usize::from(entry.value[0] == 0);
+    let mut found = 0;
+    for i in 0..count {
+        found += u64::from(get(&random_key(mix64(i, 9) % entries)).is_some());
     }
     per_entry("get", start, count);
-    assert_eq!(found as u64, count);
-    // Each key depends on the value read before it.
+    assert_eq!(found, count);
     let start = Instant::now();
     let mut last = 0;
-    for &pick in &picks {
-        let pick = pick + last;
-        let key = &keys[pick];
-        let entry = table_of(pick).get(key, hash_key(key, SEED), u64::MAX).unwrap().unwrap();
-        last = usize::from(entry.value[0]);
+    for i in 0..count {
+        let entry = get(&random_key((mix64(i, 10) + last) % entries)).unwrap();
+        last = u64::from(entry.value[0]);
     }
     per_entry("get, one after the other", start, count);
     let start = Instant::now();
-    for &pick in &picks {
-        let mut key = keys[pick];
-        key[16] ^= 1;
-        let entry = table_of(pick).get(&key, hash_key(&key, SEED), u64::MAX).unwrap();
-        assert!(entry.is_none());
+    for i in 0..count {
+        assert!(get(&random_key(mix64(i, 11))).is_none());
     }
     per_entry("get of an absent key", start, count);
-    let mut iters: Vec<TableIter> = tables
-        .iter()
-        .map(|(_, table)| TableIter::new(Arc::clone(table), IterMode::Mapped).unwrap())
-        .collect();
+    let new_iter = |table| TableIter::new(table, IterMode::Mapped).unwrap();
+    let mut iters: Vec<TableIter> =
+        tables.iter().map(|(_, table)| new_iter(Arc::clone(table))).collect();
     for steps in [0, 10] {
         let start = Instant::now();
-        for &pick in &picks[..300_000] {
-            let iter = &mut iters[tables.partition_point(|(first, _)| *first <= pick) - 1];
-            iter.seek(&keys[pick]).unwrap();
-            assert!(iter.key() == keys[pick]);
+        for i in 0..300_000 {
+            let key = random_key(mix64(i, 12) % entries);
+            let iter = &mut iters[run.table(&key)];
+            iter.seek(&key).unwrap();
+            assert!(iter.key() == key);
             for _ in 0..steps {
                 black_box(iter.value());
                 iter.next().unwrap();

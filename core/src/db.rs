@@ -246,6 +246,19 @@ impl Db {
     }
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl crate::fs::sim::SimDisk {
+    /// [`Db::open`] on this disk.
+    pub fn open_db(&self, path: impl AsRef<Path>, options: &Options) -> Result<Db> {
+        Db::open_on(Arc::new(self.clone()), path.as_ref(), options)
+    }
+
+    /// [`Db::destroy`] on this disk.
+    pub fn destroy_db(&self, path: impl AsRef<Path>) -> Result<()> {
+        engine::destroy(self, path.as_ref())
+    }
+}
+
 thread_local! {
     /// A callback of the user runs on this thread.
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };

@@ -171,7 +171,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_prints_back(name in "(MANIFEST-|CURRENT-)?[0-9+ ]{0,8}(\\.vlog|\\.table|\\.tmp)?") {
+        fn what_is_accepted_prints_back(
+            name in "(MANIFEST-|CURRENT-)?[0-9+ ]{0,8}(\\.vlog|\\.table|\\.tmp)?"
+        ) {
             if let Some(file) = FileName::parse(&name) {
                 prop_assert_eq!(file.to_string(), name);
             }
@@ -180,7 +182,13 @@ mod tests {
         #[test]
         fn every_number_comes_back(n: u64, small in 0..2_000_000u64) {
             for n in [n, small] {
-                for file in [FileName::CurrentTemp(n), FileName::Manifest(n), FileName::Segment(n), FileName::Table(n)] {
+                let kinds: [fn(FileNumber) -> FileName; 4] = [
+                    FileName::CurrentTemp,
+                    FileName::Manifest,
+                    FileName::Segment,
+                    FileName::Table,
+                ];
+                for file in kinds.map(|kind| kind(n)) {
                     prop_assert_eq!(FileName::parse(&file.to_string()), Some(file));
                 }
             }

@@ -30,7 +30,7 @@ use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
 use crate::version::{
     self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState,
 };
-use crate::vlog::{LogWriter, OpenFor, Segment, SegmentIdentity, replay};
+use crate::vlog::{LogWriter, OpenFor, Segment, SegmentIdentity, Store, replay};
 
 /// The first segment of an empty database.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -420,7 +420,8 @@ impl Engine {
         }
         let target = self.visible.load(Ordering::Acquire);
         self.sync_to(target)?;
-        writer.log.append_empty(self.sync_queue.synced().min(writer.log.last_seqno()))?;
+        let synced = self.sync_queue.synced().min(writer.log.last_seqno());
+        writer.log.append_empty(synced, Store::Map)?;
         writer.part.segment.sync()
     }
 }

@@ -42,7 +42,7 @@ impl Engine {
         // Found before the write, so that a value that cannot be read is not lost.
         let taken = take(key.get(1..).unwrap_or_default(), &cursor.found()?);
         self.make_room(&mut writer, size)?;
-        let seqno = self.append(&mut writer, entries, size)?;
+        let seqno = self.append(&mut writer, entries, size, options)?;
         if first {
             let low = writer.low.get_or_insert_default();
             low.clone_from(&key);

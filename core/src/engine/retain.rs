@@ -80,7 +80,7 @@ mod tests {
                 (0..5).rev().map(|i| (SeqNo::from(i) * 2 + 2, kind(i))).collect();
             for set in 0..(1u32 << 11) {
                 let snapshots: Vec<SeqNo> =
-                    (1..12).filter(|bit| set >> (bit - 1) & 1 == 1).map(SeqNo::from).collect();
+                    (1u32..12).filter(|bit| set >> (bit - 1) & 1 == 1).map(SeqNo::from).collect();
                 for bottom in [false, true] {
                     let mut retain = Retain::new(snapshots.clone(), bottom);
                     retain.start_key();

@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex};
 use super::state::{Counters, Engine, lock, wait};
 use crate::error::{Error, Result};
 use crate::types::SeqNo;
+use crate::vlog::Store;
 
 /// Who flushes, and how far the log is durable.
 #[derive(Default)]
@@ -98,7 +99,7 @@ impl Engine {
             return;
         }
         let synced = writer.log.last_seqno();
-        if let Err(error) = writer.log.append_empty(synced) {
+        if let Err(error) = writer.log.append_empty(synced, Store::Map) {
             self.poison(&error);
         }
     }

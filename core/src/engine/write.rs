@@ -23,7 +23,7 @@ use crate::memtable::MemEntry;
 use crate::options::{Durability, WriteOptions};
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 use crate::version::SegmentMeta;
-use crate::vlog::{FrameSize, LogWriter, Segment, SegmentIdentity};
+use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp, Store};
 
 /// What the writer's lock protects.
 pub(crate) struct Writer {
@@ -85,7 +85,7 @@ impl Engine {
         let seqno = {
             let mut writer = lock(writer);
             self.make_room(&mut writer, size)?;
-            self.append(&mut writer, entries, size)?
+            self.append(&mut writer, entries, size, options)?
         };
         self.settle(seqno, options)?;
         Ok(seqno)
@@ -98,6 +98,7 @@ impl Engine {
         writer: &mut Writer,
         entries: I,
         size: FrameSize,
+        options: &WriteOptions,
     ) -> Result<SeqNo>
     where
         I: Iterator<Item = BatchEntry<'a>> + Clone,
@@ -110,11 +111,18 @@ impl Engine {
         if last > MAX_SEQNO {
             return Err(Error::new(ErrorKind::Unsupported, "sequence numbers are used up"));
         }
-        let synced = self.sync_queue.synced().min(writer.log.last_seqno());
+        let stamp = Stamp {
+            first_seqno: first,
+            synced_seqno: self.sync_queue.synced().min(writer.log.last_seqno()),
+            store: match self.durability(options) {
+                Durability::Sync => Store::Write,
+                Durability::Process | Durability::Interval => Store::Map,
+            },
+        };
         let hash_seed = self.env.hash_seed;
         let memtable = &writer.part.memtable;
         let records = entries.clone().map(|e| (e.kind, e.key, e.value));
-        let appended = writer.log.append(size, first, synced, records, |record| {
+        let appended = writer.log.append(size, stamp, records, |record| {
             let hash = hash_key(record.key, hash_seed);
             let entry = MemEntry {
                 seqno: record.seqno,
@@ -139,10 +147,15 @@ impl Engine {
         Ok(last)
     }
 
+    #[inline]
+    fn durability(&self, options: &WriteOptions) -> Durability {
+        options.durability.unwrap_or(self.env.options.durability)
+    }
+
     /// Does what the durability of a write asks for after it has been published.
     #[inline]
     pub(crate) fn settle(&self, seqno: SeqNo, options: &WriteOptions) -> Result<()> {
-        match options.durability.unwrap_or(self.env.options.durability) {
+        match self.durability(options) {
             Durability::Process => Ok(()),
             Durability::Sync => self.sync_to(seqno),
             Durability::Interval => {
@@ -281,7 +294,11 @@ impl super::state::Env {
         let salt = mix64(random_word(), id);
         let identity = SegmentIdentity { id, salt, db_id: self.database_id, size_bytes };
         let path = FileName::Segment(id).path(&self.dir);
-        match Segment::create(&*self.fs, &path, identity) {
+        let prefill = match self.options.durability {
+            Durability::Sync => Prefill::All,
+            Durability::Process | Durability::Interval => Prefill::Window,
+        };
+        match Segment::create(&*self.fs, &path, identity, prefill) {
             Ok(segment) => Ok((segment, SegmentMeta::registered(id, salt, size_bytes))),
             Err(error) => {
                 super::obsolete::discard_segment(self, id);

@@ -201,6 +201,18 @@ impl Window {
         self.len
     }
 
+    /// The `len` bytes at `offset`, for writing.
+    ///
+    /// # Panics
+    /// Beyond the end of the window.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        assert!(offset <= self.len && len <= self.len - offset);
+        // SAFETY: the range lies in the window (checked above), which only its one owner writes,
+        // and readers read only what he has published.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(offset), len) }
+    }
+
     /// Copies `bytes` to `offset`.
     ///
     /// # Panics

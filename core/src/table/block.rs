@@ -86,7 +86,7 @@ pub(super) fn block_checksum(parts: &[&[u8]], grid: usize, seed: u64) -> u64 {
 
 impl<'a> Block<'a> {
     /// The block at the start of `bytes`, which may go on beyond it; `None` when it cannot be one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(bytes: &'a [u8], grid_shift: u32) -> Option<Block<'a>> {
         let header = bytes.first_chunk::<HEADER_LEN>()?;
         let [_, _, _, _, _, _, _, _, c0, c1, c2, c3, n0, n1, p0, p1, ..] = *header;
@@ -126,7 +126,7 @@ impl<'a> Block<'a> {
     }
 
     /// The entry at an offset of the block.
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry_at(&self, offset: usize) -> Option<RawEntry<'a>> {
         RawEntry::decode(self.bytes, offset)
     }
@@ -215,12 +215,12 @@ fn spread(distance: u64, shift: u8) -> u8 {
 
 impl<'a> RawEntry<'a> {
     /// The entry at `at`; `None` when there cannot be one.
-    #[inline]
+    #[inline(always)]
     fn decode(bytes: &'a [u8], at: usize) -> Option<RawEntry<'a>> {
         let rest = bytes.get(at..)?;
         let Some(head) = rest.first_chunk::<11>() else { return Self::decode_long(bytes, at) };
         let [w0, w1, w2, d0, d1, d2, d3, d4, d5, d6, d7] = *head;
-        let word = u32::from_le_bytes([w0, w1, w2, 0]);
+        let word = u32::from_le_bytes([w0, w1, w2, d0]) & 0xff_ffff;
         let suffix_len = (word >> 7 & 0x3f) as usize;
         let value_len = (word >> 13) as usize;
         if suffix_len == LONG_SUFFIX || value_len == LONG_VALUE {
@@ -253,7 +253,7 @@ impl<'a> RawEntry<'a> {
         Self::finish(bytes, word, u64::from_le_bytes(delta), start, suffix_len, value_len)
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(
         bytes: &'a [u8],
         word: u32,
@@ -402,7 +402,6 @@ impl BlockBuilder {
     }
 
     /// Takes an entry, or refuses it when the block has no room for it.
-    #[expect(clippy::too_many_arguments, reason = "the parts of an entry, on the hot path")]
     pub(super) fn push(
         &mut self,
         key: &[u8],

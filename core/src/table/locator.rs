@@ -40,7 +40,7 @@ pub(super) fn size_bytes(lines: u64) -> u64 {
 /// The home line of a key.
 #[inline]
 pub(super) fn home(hash: u64, lines: u64) -> usize {
-    ((hash >> 32) * lines >> 32) as usize
+    (((hash >> 32) * lines) >> 32) as usize
 }
 
 /// Slots of a line that may hold a key, as bits.
@@ -88,7 +88,7 @@ fn matches_portable(line: &Line, tag: u16) -> u32 {
 pub(super) fn position(line: &Line, slot: usize) -> usize {
     let slot = slot.min(SLOTS - 1);
     let at = POSITIONS + 3 * slot;
-    let low = u32::from_le_bytes([line[at], line[at + 1], line[at + 2], 0]);
+    let low = u32::from_le_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]) & 0xff_ffff;
     ((u32::from(line[2 * slot]) & 3) << 24 | low) as usize
 }
 
@@ -100,7 +100,7 @@ fn flags(line: &Line) -> u32 {
 /// The bit of the flags that says that a key may be displaced.
 #[inline]
 fn filter_bit(hash: u64) -> u32 {
-    1 << (8 + ((hash >> 16 & 0xffff) * FILTER_BITS >> 16))
+    1 << (8 + (((hash >> 16 & 0xffff) * FILTER_BITS) >> 16))
 }
 
 /// True when a key that is not in its home line may be elsewhere.

@@ -211,7 +211,7 @@ impl Table {
     }
 
     /// The entry of `key` that a line of the locator points at.
-    #[inline]
+    #[inline(always)]
     fn probe(&self, line: &Line, key: &[u8], hash: u64) -> Result<Option<Found<'_>>> {
         let mut bits = locator::matches(line, hash);
         while bits != 0 {
@@ -221,9 +221,15 @@ impl Table {
                 continue;
             }
             let cell = position >> self.grid_shift;
-            let block = self.block_in_cell(cell)?;
-            let entry = block.entry_at(position - (cell << self.grid_shift));
-            let entry = entry.ok_or_else(|| self.corrupt(position, "entry is damaged"))?;
+            // The entry and its block's header are loaded side by side.
+            prefetch(self.region.address(position));
+            if !self.verified_blocks.get(cell) {
+                self.verify_block(cell)?;
+            }
+            let Some(block) = self.parse_block(cell) else { return Err(self.damaged(cell)) };
+            let Some(entry) = block.entry_at(position - (cell << self.grid_shift)) else {
+                return Err(self.damaged(cell));
+            };
             if is_key(&block, &entry, key) {
                 return Ok(Some(Found { block, entry }));
             }
@@ -232,7 +238,7 @@ impl Table {
     }
 
     /// The found version, or an older one, that `max_seqno` sees.
-    #[inline]
+    #[inline(always)]
     fn visible<'a>(
         &'a self,
         found: Found<'a>,
@@ -374,7 +380,7 @@ impl Table {
         self.parse_block(cell).ok_or_else(|| self.damaged(cell))
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_block(&self, cell: usize) -> Option<Block<'_>> {
         let start = cell.checked_mul(1 << self.grid_shift)?;
         let len = self.layout.data_end.checked_sub(start)?;
@@ -397,7 +403,7 @@ impl Table {
     }
 
     /// A line of the locator, checked.
-    #[inline]
+    #[inline(always)]
     fn line(&self, number: usize) -> Result<&Line> {
         let offset = number * LINE_LEN;
         if !self.verified_pages.get(offset / PAGE) {
@@ -497,15 +503,32 @@ struct Found<'a> {
 /// True when the entry has this key.
 #[inline]
 fn is_key(block: &Block<'_>, entry: &RawEntry<'_>, key: &[u8]) -> bool {
-    key.len() == block.prefix().len() + entry.suffix.len()
-        && key.starts_with(block.prefix())
-        && key.ends_with(entry.suffix)
+    key.split_at_checked(block.prefix().len())
+        .is_some_and(|(head, rest)| equal(rest, entry.suffix) && equal(head, block.prefix()))
 }
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Table({}, {} entries)", self.path.display(), self.footer.entries)
     }
+}
+
+/// `a == b` without a call for short keys.
+#[inline(always)]
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() || a.len() > 64 {
+        return a == b;
+    }
+    let (a_words, a_rest) = a.as_chunks::<8>();
+    let (b_words, b_rest) = b.as_chunks::<8>();
+    let mut differ = 0;
+    for (a, b) in a_words.iter().zip(b_words) {
+        differ |= u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+    }
+    if let (Some(a), Some(b)) = (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        return differ | (u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b)) == 0;
+    }
+    a_rest.iter().zip(b_rest).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 /// Asks the processor to load a cache line.

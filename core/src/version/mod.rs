@@ -22,3 +22,5 @@ pub(crate) use state::VersionState;
 
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod tests;

@@ -188,16 +188,6 @@ pub(crate) fn record_len(key_len: usize, value_len: u32) -> u64 {
     (RECORD_HEADER_LEN as u64 + key_len as u64 + u64::from(value_len)).next_multiple_of(8)
 }
 
-/// The header of a record, its checksum still missing (zero).
-#[inline]
-pub(crate) fn encode_record_header(kind: Kind, key_len: usize, value_len: u32) -> [u8; 12] {
-    let mut out = [0; RECORD_HEADER_LEN];
-    out[4..8].copy_from_slice(&value_len.to_le_bytes());
-    let key_and_kind = key_len as u32 | u32::from(kind as u8) << 24;
-    out[8..12].copy_from_slice(&key_and_kind.to_le_bytes());
-    out
-}
-
 /// The checksum of a record: `covered` is all of it but its first four bytes and its padding.
 #[inline]
 pub(crate) fn record_checksum(covered: &[u8], segment: SegmentId, offset: u64) -> u32 {

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::ahead::{Ahead, PlacedWindow};
 use super::format::{
     FORMAT_VERSION, FrameHeader, HeaderFault, PAGE, RECORD_HEADER_LEN, RawRecord,
     SEGMENT_HEADER_LEN, SegmentIdentity,
 };
-use super::writer::WINDOW_LEN;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{Access, File, FileSystem, PathKind, Region, Window};
+use crate::fs::{Access, File, FileSystem, PathKind, Region};
 use crate::types::{Kind, SegmentId};
 
 /// What a segment is opened for.
@@ -28,6 +28,16 @@ pub(crate) enum OpenFor {
     Values,
 }
 
+/// How much of a new segment is written with zeros before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefill {
+    /// The first window; the rest just before it is reached.
+    Window,
+    /// All of it, durably: a sync of fresh blocks costs half as much again. For databases that sync
+    /// every write.
+    All,
+}
+
 /// A segment: a file of the log with its read-only map. Shared by the writer, readers and syncers.
 pub(crate) struct Segment {
     identity: SegmentIdentity,
@@ -37,8 +47,8 @@ pub(crate) struct Segment {
     handle: Mutex<Handle>,
     /// One bit per KiB: the large record that starts there has been found intact.
     verified: OnceLock<Box<[AtomicU64]>>,
-    /// The first window, mapped by whoever prepared the segment.
-    prepared: Mutex<Option<Window>>,
+    /// What is ready for the writer; none in a segment that is not written any more.
+    ahead: Mutex<Option<Ahead>>,
 }
 
 #[derive(Default)]
@@ -62,22 +72,30 @@ pub(crate) struct StoredRecord<'a> {
 
 impl Segment {
     /// Makes a segment ready for its first append: blocks allocated, identity written, file and
-    /// directory durable, first window mapped. Slow; meant for a background thread. After a failure
-    /// a part of the file may be there.
+    /// directory durable, pages touched. Slow; meant for a background thread. After a
+    /// failure a part of the file may be there.
     pub(crate) fn create(
         fs: &dyn FileSystem,
         path: &Path,
         identity: SegmentIdentity,
+        prefill: Prefill,
     ) -> Result<Segment> {
         identity.check_size()?;
+        let size = identity.size_bytes;
         let file = fs.create(path)?;
-        file.allocate(identity.size_bytes)?;
+        file.allocate(size)?;
         file.write_at(&identity.encode(), 0)?;
+        let mut ahead = Ahead::new(Arc::clone(&file), size, SEGMENT_HEADER_LEN as u64);
+        if prefill == Prefill::All {
+            ahead.prefill(size)?;
+        }
         file.sync_data()?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         fs.sync_dir(dir.unwrap_or(Path::new(".")))?;
         let region = file.map(map_len(&identity)?, Access::Random)?;
-        let window = file.map_window(0, (WINDOW_LEN.min(identity.size_bytes)) as usize)?;
+        if prefill == Prefill::Window {
+            ahead.prepare()?;
+        }
         Ok(Segment {
             identity,
             path: path.to_path_buf(),
@@ -85,7 +103,7 @@ impl Segment {
             sealed: AtomicBool::new(false),
             handle: Mutex::new(Handle { file: Some(file), failure: None }),
             verified: OnceLock::new(),
-            prepared: Mutex::new(Some(window)),
+            ahead: Mutex::new(Some(ahead)),
         })
     }
 
@@ -121,7 +139,7 @@ impl Segment {
             sealed: AtomicBool::new(true),
             handle: Mutex::new(Handle { file, failure: None }),
             verified: OnceLock::new(),
-            prepared: Mutex::new(None),
+            ahead: Mutex::new(None),
         })
     }
 
@@ -201,6 +219,14 @@ impl Segment {
     /// Says that nothing will be appended any more. Does not wait for a sync under way.
     pub(crate) fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
+        *self.ahead() = None;
+    }
+
+    /// Makes the window ready that the writer will want next, if there is one and it is not; see
+    /// [`LogWriter::wants_window`](super::LogWriter::wants_window). An error may be ignored: the
+    /// writer will meet it itself.
+    pub(crate) fn prepare_window(&self) -> Result<()> {
+        self.ahead().as_mut().map_or(Ok(()), Ahead::prepare)
     }
 
     /// True when everything in a sealed segment is durable and its descriptor closed.
@@ -208,18 +234,20 @@ impl Segment {
         self.handle().file.is_none()
     }
 
-    /// The file, for the writer; Misuse for a segment that was opened, not created.
+    /// The file, for the writer; Misuse for a segment that is not new.
     pub(super) fn writable_file(&self) -> Result<Arc<dyn File>> {
-        let sealed = self.sealed.load(Ordering::Acquire);
-        match self.handle().file.clone() {
-            Some(file) if !sealed => Ok(file),
-            _ => Err(Error::new(ErrorKind::Misuse, "an old segment is never appended to")),
-        }
+        let file = self.ahead().as_ref().map(|ahead| Arc::clone(ahead.file()));
+        file.ok_or_else(not_new)
     }
 
-    /// The window that `create` mapped, for the one writer.
-    pub(super) fn take_window(&self) -> Option<Window> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The window from `start` that reaches to `end`, for the one writer.
+    pub(super) fn take_window(&self, start: u64, end: u64) -> Result<PlacedWindow> {
+        self.ahead().as_mut().ok_or_else(not_new)?.take(start, end)
+    }
+
+    /// Allows writes up to `end` at least; answers up to where.
+    pub(super) fn prefill(&self, end: u64) -> Result<u64> {
+        self.ahead().as_mut().ok_or_else(not_new)?.prefill_windows(end)
     }
 
     /// Bytes of the segment; `None` beyond its end.
@@ -239,6 +267,10 @@ impl Segment {
     #[cold]
     pub(super) fn corrupt(&self, offset: u64, what: impl Into<String>) -> Error {
         Error::corruption(&self.path, offset, what)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handle(&self) -> MutexGuard<'_, Handle> {
@@ -285,6 +317,11 @@ impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Segment({} {:?})", self.path.display(), self.identity)
     }
+}
+
+#[cold]
+fn not_new() -> Error {
+    Error::new(ErrorKind::Misuse, "an old segment is never appended to")
 }
 
 fn map_len(identity: &SegmentIdentity) -> Result<usize> {

@@ -41,6 +41,11 @@ fn delete(key: &[u8]) -> Entry {
     Entry { kind: Kind::Delete, key: [&[0], key].concat(), value: Vec::new() }
 }
 
+/// A frame after `last` numbers that claims nothing.
+fn stamp(first_seqno: SeqNo) -> Stamp {
+    Stamp { first_seqno, synced_seqno: 0, store: Store::Map }
+}
+
 fn parts(entries: &[Entry]) -> impl Iterator<Item = (Kind, &[u8], &[u8])> + Clone {
     entries.iter().map(|entry| (entry.kind, &entry.key[..], &entry.value[..]))
 }
@@ -53,6 +58,7 @@ fn identity(id: u64, size_bytes: u64) -> SegmentIdentity {
 struct TestLog {
     dir: tempfile::TempDir,
     writer: LogWriter,
+    store: Store,
     ids: Vec<SegmentIdentity>,
     written: Vec<Seen>,
 }
@@ -62,9 +68,9 @@ impl TestLog {
         let dir = tempfile::tempdir().unwrap();
         let identity = identity(1, size_bytes);
         let path = dir.path().join("1.vlog");
-        let segment = Segment::create(&OsFileSystem, &path, identity).unwrap();
+        let segment = Segment::create(&OsFileSystem, &path, identity, Prefill::Window).unwrap();
         let writer = LogWriter::new(Arc::new(segment), 0, 0).unwrap();
-        TestLog { dir, writer, ids: vec![identity], written: Vec::new() }
+        TestLog { dir, writer, store: Store::Map, ids: vec![identity], written: Vec::new() }
     }
 
     fn path(&self, id: u64) -> PathBuf {
@@ -73,9 +79,15 @@ impl TestLog {
 
     fn rotate(&mut self, size_bytes: u64) -> Arc<Segment> {
         let identity = identity(self.ids.len() as u64 + 1, size_bytes);
-        let segment = Segment::create(&OsFileSystem, &self.path(identity.id), identity).unwrap();
+        let segment =
+            Segment::create(&OsFileSystem, &self.path(identity.id), identity, Prefill::Window)
+                .unwrap();
         self.ids.push(identity);
         self.writer.rotate(Arc::new(segment)).unwrap()
+    }
+
+    fn append_empty(&mut self, synced_seqno: SeqNo) -> Option<Appended> {
+        self.writer.append_empty(synced_seqno, Store::Map).unwrap()
     }
 
     fn append(&mut self, synced_seqno: SeqNo, entries: &[Entry]) -> Appended {
@@ -85,6 +97,7 @@ impl TestLog {
 
     fn append_at(&mut self, first: SeqNo, synced_seqno: SeqNo, entries: &[Entry]) -> Appended {
         let size = FrameSize::of(parts(entries)).unwrap();
+        let stamp = Stamp { first_seqno: first, synced_seqno, store: self.store };
         let written = &mut self.written;
         let segment_index = self.ids.len() - 1;
         let on_record = |record: Written<'_>| {
@@ -94,7 +107,7 @@ impl TestLog {
             let Written { seqno, offset, .. } = record;
             written.push(Seen { segment_index, seqno, offset, entry });
         };
-        self.writer.append(size, first, synced_seqno, parts(entries), on_record).unwrap()
+        self.writer.append(size, stamp, parts(entries), on_record).unwrap()
     }
 
     fn open(&self) -> Vec<Arc<Segment>> {

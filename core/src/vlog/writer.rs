@@ -1,33 +1,46 @@
 //! The append path (layer L3): one writer copies frames into the newest segment through a moving
 //! window of it.
 //!
-//! Invariants: nothing of the writer's own state changes unless the whole frame is in the map; the
-//! frame header is stored after its records; a frame never spans segments; every segment but the
-//! newest has at least one frame; after a failed map the writer refuses everything.
+//! Invariants: nothing of the writer's own state changes unless the whole frame is in the file; a
+//! frame never spans segments; every segment but the newest has at least one frame; after a failure
+//! that leaves the file in doubt the writer refuses everything.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::format::{
-    FIRST_FRAME, FRAME_HEADER_LEN, FrameHeader, PAGE, encode_record_header, fold, record_checksum,
-    record_len,
-};
+use super::ahead::{PlacedWindow, WINDOW_LEN};
+use super::format::{FIRST_FRAME, FRAME_HEADER_LEN, PAGE, record_len};
+use super::frame::{FrameSize, Place, Written, fill_frame};
 use super::segment::Segment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, Window};
-use crate::key::MAX_ENCODED_KEY_LEN;
 use crate::types::{Kind, MAX_SEQNO, SegmentId, SeqNo};
 
-/// Length of the writer's window; longer for a frame that is longer.
-pub(super) const WINDOW_LEN: u64 = 1 << 20;
+/// Room for a frame that closes the log, at the end of every segment.
+const RESERVE: u64 = FRAME_HEADER_LEN as u64;
 
-const FRAME_HEADER: u64 = FRAME_HEADER_LEN as u64;
+/// Longest frame that is made in memory and then written.
+const SCRATCH_LEN: u64 = 256 << 10;
 
-/// What a batch takes in the log.
+/// What the caller says about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FrameSize {
-    payload_len: u64,
-    count: u32,
+pub(crate) struct Stamp {
+    /// Sequence number of the first record.
+    pub(crate) first_seqno: SeqNo,
+    /// Up to where the log is known to be durable: a [`LogWriter::last_seqno`] from before a sync
+    /// that succeeded. No other number will do: one of a batch that was built as tables would claim
+    /// frames that never were.
+    pub(crate) synced_seqno: SeqNo,
+    /// How the frame goes into the file.
+    pub(crate) store: Store,
+}
+
+/// How a frame goes into the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// By stores into mapped memory: the cheapest, unless a sync follows.
+    Map,
+    /// By one write, which leaves less for a sync to write. Long frames are mapped all the same.
+    Write,
 }
 
 /// Where a frame went.
@@ -43,23 +56,6 @@ pub(crate) struct Appended {
     pub(crate) last_seqno: SeqNo,
 }
 
-/// One record that has just been written; the key is the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Written<'a> {
-    /// Its number in the batch, from 0.
-    pub(crate) index: u32,
-    /// Put or Delete.
-    pub(crate) kind: Kind,
-    /// The encoded key.
-    pub(crate) key: &'a [u8],
-    /// Its sequence number.
-    pub(crate) seqno: SeqNo,
-    /// Offset of the record in the segment, a multiple of 8.
-    pub(crate) offset: u64,
-    /// Length of its value.
-    pub(crate) value_len: u32,
-}
-
 /// The one writer of the log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
@@ -68,6 +64,11 @@ pub(crate) struct LogWriter {
     window: Option<Window>,
     window_start: u64,
     window_end: u64,
+    /// Where the caller is told once that the next window is wanted.
+    ask_at: u64,
+    /// Up to here frames may be written without asking the segment.
+    prefilled: u64,
+    scratch: Vec<u8>,
     offset: u64,
     chain: u64,
     last_seqno: SeqNo,
@@ -75,38 +76,9 @@ pub(crate) struct LogWriter {
 }
 
 impl FrameSize {
-    /// Measures a batch; TooLarge when a part of it is beyond the limits of the format.
-    #[inline]
-    pub(crate) fn of<'a>(
-        entries: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])>,
-    ) -> Result<FrameSize> {
-        let mut size = FrameSize { payload_len: 0, count: 0 };
-        for (_, key, value) in entries {
-            let value_len = u32::try_from(value.len()).map_err(|_| too_large("value"))?;
-            if key.len() > MAX_ENCODED_KEY_LEN {
-                return Err(too_large("key"));
-            }
-            size.payload_len += record_len(key.len(), value_len);
-            size.count = size.count.checked_add(1).ok_or_else(|| too_large("number of entries"))?;
-        }
-        Ok(size)
-    }
-
-    /// Bytes of the frame, its header included.
-    #[inline]
-    pub(crate) fn bytes(&self) -> u64 {
-        self.payload_len + FRAME_HEADER
-    }
-
-    /// Number of records.
-    #[inline]
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
     /// The size of the smallest segment that takes this frame.
     pub(crate) fn least_segment_size(&self) -> u64 {
-        (FIRST_FRAME + self.bytes() + FRAME_HEADER).next_multiple_of(PAGE)
+        (FIRST_FRAME + self.bytes() + RESERVE).next_multiple_of(PAGE)
     }
 }
 
@@ -115,19 +87,20 @@ impl LogWriter {
     /// to and `last_seqno` the last number given out before it; all up to there must be durable.
     pub(crate) fn new(segment: Arc<Segment>, chain: u64, last_seqno: SeqNo) -> Result<LogWriter> {
         let file = segment.writable_file()?;
-        let mut writer = LogWriter {
+        Ok(LogWriter {
             segment,
             file,
             window: None,
             window_start: 0,
             window_end: 0,
+            ask_at: u64::MAX,
+            prefilled: 0,
+            scratch: Vec::new(),
             offset: FIRST_FRAME,
             chain,
             last_seqno,
             failure: None,
-        };
-        writer.adopt_window();
-        Ok(writer)
+        })
     }
 
     /// The segment that is written now.
@@ -147,9 +120,8 @@ impl LogWriter {
         self.chain
     }
 
-    /// Sequence number of the last record in the log. Take it before a sync of the segments: when
-    /// that succeeded it is the `synced_seqno` of later appends. No other number may be: one of a
-    /// batch that was built as tables would claim frames that did not exist.
+    /// Sequence number of the last record in the log: after a sync that began later, the
+    /// `synced_seqno` of what follows.
     #[inline]
     pub(crate) fn last_seqno(&self) -> SeqNo {
         self.last_seqno
@@ -164,163 +136,86 @@ impl LogWriter {
     /// Longest frame, header included, that the segment still takes.
     #[inline]
     pub(crate) fn free_bytes(&self) -> u64 {
-        let used = self.offset + FRAME_HEADER;
-        self.segment.identity().size_bytes.saturating_sub(used)
+        self.segment.identity().size_bytes.saturating_sub(self.offset + RESERVE)
+    }
+
+    /// True once in every window, when half of it is used: the time to call
+    /// [`Segment::prepare_window`] in another thread, so that this one need not.
+    #[inline]
+    pub(crate) fn wants_window(&mut self) -> bool {
+        if self.offset < self.ask_at {
+            return false;
+        }
+        self.ask_at = u64::MAX;
+        true
     }
 
     /// Appends one batch as one frame; `size` is [`FrameSize::of`] the same entries. Calls
-    /// `on_record` for every record once that is written, in order.
+    /// `on_record` for every record in order; nothing fails after its first call.
     ///
-    /// TooLarge when the segment has no room and Misuse for a number that is not above all before:
-    /// nothing has changed then. After any other error (a window could not be mapped, and no
-    /// record was written) the log is in doubt and this writer answers Poisoned from then on.
+    /// TooLarge when the segment has no room, Misuse for a number that is not above all before, and
+    /// DiskFull change nothing. After any other error the log is in doubt and this writer answers
+    /// Poisoned from then on.
     #[inline]
     pub(crate) fn append<'a>(
         &mut self,
         size: FrameSize,
-        first_seqno: SeqNo,
-        synced_seqno: SeqNo,
-        entries: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])>,
+        stamp: Stamp,
+        entries: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])> + Clone,
         on_record: impl FnMut(Written<'a>),
     ) -> Result<Appended> {
-        let last_seqno = first_seqno.wrapping_add(u64::from(size.count)).wrapping_sub(1);
-        let ascends =
-            first_seqno > self.last_seqno && (first_seqno..=MAX_SEQNO).contains(&last_seqno);
-        if !ascends || synced_seqno > self.last_seqno {
-            return Err(self.bad_numbers(first_seqno, synced_seqno));
+        let first = stamp.first_seqno;
+        let last = first.wrapping_add(u64::from(size.count())).wrapping_sub(1);
+        let ascends = first > self.last_seqno && first <= last && last <= MAX_SEQNO;
+        if !ascends || stamp.synced_seqno > self.last_seqno {
+            return Err(self.bad_numbers(stamp));
         }
         if !self.has_room(size) {
             return Err(self.no_room(size));
         }
-        let end = self.reserve(size)?;
-        let fold = self.write_records(first_seqno, end, entries, on_record)?;
-        Ok(self.commit(size, fold, first_seqno, synced_seqno, last_seqno))
+        let checksum = self.store(size, stamp, entries, on_record)?;
+        Ok(self.advance(size, checksum, last))
     }
 
     /// Appends a frame without records that carries how far the log is synced. `None` when the
-    /// segment has no room for even that.
-    pub(crate) fn append_empty(&mut self, synced_seqno: SeqNo) -> Result<Option<Appended>> {
-        let size = FrameSize { payload_len: 0, count: 0 };
+    /// segment has no room for even that. Errors as for [`LogWriter::append`].
+    pub(crate) fn append_empty(
+        &mut self,
+        synced_seqno: SeqNo,
+        store: Store,
+    ) -> Result<Option<Appended>> {
+        let size = FrameSize::EMPTY;
+        let last = self.last_seqno;
+        let stamp = Stamp { first_seqno: last, synced_seqno, store };
+        if synced_seqno > last {
+            return Err(self.bad_numbers(stamp));
+        }
         if self.offset + size.bytes() > self.segment.identity().size_bytes {
             return Ok(None);
         }
-        if synced_seqno > self.last_seqno {
-            return Err(self.bad_numbers(self.last_seqno, synced_seqno));
-        }
-        self.reserve(size)?;
-        let last = self.last_seqno;
-        Ok(Some(self.commit(size, 0, last, synced_seqno, last)))
+        let checksum = self.store(size, stamp, std::iter::empty(), |_| {})?;
+        Ok(Some(self.advance(size, checksum, last)))
     }
 
     /// Goes on in a segment fresh from [`Segment::create`] and answers the one before, sealed. That
     /// gets an empty frame if it has none, so that replay finds the way through it. After an error
-    /// nothing has changed.
+    /// the writer is still in the old one.
     pub(crate) fn rotate(&mut self, segment: Arc<Segment>) -> Result<Arc<Segment>> {
         let file = segment.writable_file()?;
         if self.offset == FIRST_FRAME {
-            self.append_empty(0)?;
+            self.append_empty(0, Store::Map)?;
         }
         self.file = file;
         self.offset = FIRST_FRAME;
+        self.prefilled = 0;
+        self.drop_window();
         let before = std::mem::replace(&mut self.segment, segment);
-        self.adopt_window();
         before.seal();
         Ok(before)
     }
 
-    fn adopt_window(&mut self) {
-        self.window = self.segment.take_window();
-        self.window_start = 0;
-        self.window_end = self.window.as_ref().map_or(0, |window| window.len() as u64);
-    }
-
-    /// Makes the window cover the next `size.bytes()` bytes and answers their end.
     #[inline]
-    fn reserve(&mut self, size: FrameSize) -> Result<u64> {
-        let end = self.offset + size.bytes();
-        if end > self.window_end || self.failure.is_some() {
-            self.move_window(end)?;
-        }
-        Ok(end)
-    }
-
-    #[cold]
-    fn move_window(&mut self, end: u64) -> Result<()> {
-        if let Some(failure) = &self.failure {
-            return Err(failure.with_kind(ErrorKind::Poisoned));
-        }
-        let start = self.offset / PAGE * PAGE;
-        let end = end.max(start + WINDOW_LEN).next_multiple_of(PAGE);
-        let end = end.min(self.segment.identity().size_bytes);
-        self.window = None;
-        match self.file.map_window(start, (end - start) as usize) {
-            Ok(window) => {
-                self.window = Some(window);
-                self.window_start = start;
-                self.window_end = end;
-                Ok(())
-            }
-            Err(error) => {
-                self.window_end = 0;
-                self.failure = Some(error.clone());
-                Err(error)
-            }
-        }
-    }
-
-    /// Copies the records behind the place of the frame header; answers their fold.
-    #[inline]
-    fn write_records<'a>(
-        &mut self,
-        first_seqno: SeqNo,
-        end: u64,
-        entries: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])>,
-        mut on_record: impl FnMut(Written<'a>),
-    ) -> Result<u32> {
-        let id = self.segment.id();
-        let Some(window) = &mut self.window else { return Err(unmeasured()) };
-        let mut offset = self.offset + FRAME_HEADER;
-        let mut folded = 0;
-        let mut index = 0;
-        for (kind, key, value) in entries {
-            let value_len = value.len() as u32;
-            let next = offset + record_len(key.len(), value_len);
-            if next > end {
-                break;
-            }
-            let checksum = write_record(window, self.window_start, id, offset, (kind, key, value));
-            folded = fold(folded, checksum);
-            let seqno = first_seqno + u64::from(index);
-            on_record(Written { index, kind, key, seqno, offset, value_len });
-            offset = next;
-            index += 1;
-        }
-        if offset != end {
-            self.failure = Some(unmeasured());
-            return Err(unmeasured());
-        }
-        Ok(folded)
-    }
-
-    /// Stores the frame header, which makes the frame one, and moves on.
-    #[inline]
-    fn commit(
-        &mut self,
-        size: FrameSize,
-        fold: u32,
-        first_seqno: SeqNo,
-        synced_seqno: SeqNo,
-        last_seqno: SeqNo,
-    ) -> Appended {
-        let FrameSize { payload_len, count } = size;
-        let previous = self.chain;
-        let header = FrameHeader { payload_len, first_seqno, synced_seqno, previous, count, fold };
-        let (bytes, checksum) = header.encode(self.segment.identity().salt, self.offset);
-        // A process that dies between two stores must not leave the header without the records.
-        compiler_fence(Ordering::SeqCst);
-        if let Some(window) = &mut self.window {
-            window.write((self.offset - self.window_start) as usize, &bytes);
-        }
+    fn advance(&mut self, size: FrameSize, checksum: u64, last_seqno: SeqNo) -> Appended {
         let offset = self.offset;
         self.offset += size.bytes();
         self.chain = checksum;
@@ -328,12 +223,123 @@ impl LogWriter {
         Appended { segment: self.segment.id(), offset, end: self.offset, last_seqno }
     }
 
+    /// Makes the frame at `self.offset`; answers its checksum.
+    #[inline]
+    fn store<'a>(
+        &mut self,
+        size: FrameSize,
+        stamp: Stamp,
+        entries: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])> + Clone,
+        on_record: impl FnMut(Written<'a>),
+    ) -> Result<u64> {
+        let mapped = stamp.store == Store::Map && self.window_covers(size);
+        if !mapped && self.reserve(size, stamp.store)? {
+            return self.store_by_write(size, stamp, entries, on_record);
+        }
+        let header = size.header(stamp.first_seqno, stamp.synced_seqno, self.chain);
+        let place = self.place();
+        let at = (self.offset - self.window_start) as usize;
+        let Some(window) = &mut self.window else { return Err(self.poison(unmeasured())) };
+        let frame = window.bytes_mut(at, size.bytes() as usize);
+        fill_frame(frame, place, header, entries, on_record)
+            .ok_or_else(|| self.poison(unmeasured()))
+    }
+
+    /// Never after a failure: there is no window then.
+    #[inline]
+    fn window_covers(&self, size: FrameSize) -> bool {
+        self.window_start <= self.offset && self.offset + size.bytes() <= self.window_end
+    }
+
+    /// Makes the frame in memory and writes it.
     #[cold]
-    fn bad_numbers(&self, first: SeqNo, synced: SeqNo) -> Error {
-        let text = format!(
-            "frame of sequence number {first}, synced up to {synced}, after {}",
-            self.last_seqno
-        );
+    fn store_by_write<'a>(
+        &mut self,
+        size: FrameSize,
+        stamp: Stamp,
+        entries: impl Iterator<Item = (Kind, &'a [u8], &'a [u8])> + Clone,
+        mut on_record: impl FnMut(Written<'a>),
+    ) -> Result<u64> {
+        let header = size.header(stamp.first_seqno, stamp.synced_seqno, self.chain);
+        let place = self.place();
+        self.scratch.resize(size.bytes() as usize, 0);
+        let filled = fill_frame(&mut self.scratch, place, header, entries.clone(), |_| {});
+        let Some(checksum) = filled else { return Err(self.poison(unmeasured())) };
+        if let Err(error) = self.file.write_at(&self.scratch, self.offset) {
+            return Err(self.poison(error));
+        }
+        let mut offset = self.offset + FRAME_HEADER_LEN as u64;
+        for (index, (kind, key, value)) in (0u32..).zip(entries) {
+            let value_len = value.len() as u32;
+            let seqno = stamp.first_seqno + u64::from(index);
+            on_record(Written { index, kind, key, seqno, offset, value_len });
+            offset += record_len(key.len(), value_len);
+        }
+        Ok(checksum)
+    }
+
+    fn place(&self) -> Place {
+        let identity = self.segment.identity();
+        Place { segment: identity.id, salt: identity.salt, offset: self.offset }
+    }
+
+    /// Makes room for a frame: false when the window covers it now, true when it is to be written.
+    /// A short frame across the end of a window is written, so that windows need not overlap.
+    #[cold]
+    fn reserve(&mut self, size: FrameSize, store: Store) -> Result<bool> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.with_kind(ErrorKind::Poisoned));
+        }
+        let end = self.offset + size.bytes();
+        let short = size.bytes() <= SCRATCH_LEN;
+        if store == Store::Write && short {
+            if end > self.prefilled {
+                self.prefilled =
+                    self.segment.prefill(end).map_err(|e| self.poison_unless_full(e))?;
+            }
+            return Ok(true);
+        }
+        if self.window_covers(size) {
+            return Ok(false);
+        }
+        let last = (end - 1) / WINDOW_LEN * WINDOW_LEN;
+        let start = if short { last } else { last.min(self.offset / WINDOW_LEN * WINDOW_LEN) };
+        self.drop_window();
+        let placed =
+            self.segment.take_window(start, end).map_err(|e| self.poison_unless_full(e))?;
+        let window_end = placed.end();
+        let PlacedWindow { start, window } = placed;
+        self.window = Some(window);
+        self.window_start = start;
+        self.window_end = window_end;
+        self.prefilled = self.prefilled.max(window_end);
+        let more = window_end < self.segment.identity().size_bytes;
+        self.ask_at = if more { window_end - WINDOW_LEN / 2 } else { u64::MAX };
+        Ok(self.offset < start)
+    }
+
+    fn drop_window(&mut self) {
+        self.window = None;
+        self.window_end = 0;
+        self.ask_at = u64::MAX;
+    }
+
+    /// A full disk shows before anything is stored, so the writer may go on when there is room.
+    #[cold]
+    fn poison_unless_full(&mut self, error: Error) -> Error {
+        if error.kind() == ErrorKind::DiskFull { error } else { self.poison(error) }
+    }
+
+    #[cold]
+    fn poison(&mut self, error: Error) -> Error {
+        self.drop_window();
+        self.failure = Some(error.clone());
+        error
+    }
+
+    #[cold]
+    fn bad_numbers(&self, stamp: Stamp) -> Error {
+        let text = format!("{stamp:?} does not follow sequence number {}", self.last_seqno);
         Error::new(ErrorKind::Misuse, text)
     }
 
@@ -347,32 +353,6 @@ impl LogWriter {
         );
         Error::new(ErrorKind::TooLarge, text)
     }
-}
-
-/// Writes the record for `offset` of the segment into its window; answers its checksum, which is
-/// taken of the copy: what the caller changes meanwhile cannot make a record that does not verify.
-#[inline]
-fn write_record(
-    window: &mut Window,
-    window_start: u64,
-    segment: SegmentId,
-    offset: u64,
-    (kind, key, value): (Kind, &[u8], &[u8]),
-) -> u32 {
-    let at = (offset - window_start) as usize;
-    let header = encode_record_header(kind, key.len(), value.len() as u32);
-    window.write(at, &header);
-    window.write(at + header.len(), key);
-    window.write(at + header.len() + key.len(), value);
-    let covered = window.read(at + 4, header.len() - 4 + key.len() + value.len());
-    let checksum = record_checksum(covered, segment, offset);
-    window.write(at, &checksum.to_le_bytes());
-    checksum
-}
-
-#[cold]
-fn too_large(what: &str) -> Error {
-    Error::new(ErrorKind::TooLarge, format!("{what} is beyond the limits of the log"))
 }
 
 #[cold]

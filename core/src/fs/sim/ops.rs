@@ -328,6 +328,9 @@ impl File for SimFile {
                 Some(Effect::Half) => &data[..data.len() / 2],
                 Some(Effect::Nothing | Effect::Reverted) => &[],
             };
+            if offset.checked_add(data.len() as u64).is_none() {
+                return Err(errno(libc::EFBIG));
+            }
             let size = state.file(self.node)?.size();
             let fits = state.room(size).saturating_sub(offset).min(data.len() as u64) as usize;
             // As much as there is room for is written before the disk is found to be full.

@@ -45,7 +45,7 @@ fn a_torn_tail_is_cut_off_and_all_before_it_stays() {
 #[test]
 fn every_bit_of_a_segment() {
     let mut log = small_log();
-    log.writer.append_empty(3).unwrap();
+    log.append_empty(3);
     let bytes = log.bytes(1);
     let file = log.replace(1, &bytes);
     let identity = log.ids[0];
@@ -122,7 +122,7 @@ fn a_later_segment_proves_that_a_hole_was_synced() {
     log.append(1, &[put(b"c", b"3")]);
     log.rotate(8 << 10);
     log.append(1, &[put(b"d", b"4")]);
-    log.writer.append_empty(2).unwrap();
+    log.append_empty(2);
     log.flip(1, lost.offset + 8);
     let error = log.replay().unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(lost.offset)));
@@ -133,7 +133,7 @@ fn a_later_segment_proves_that_a_hole_was_synced() {
 fn a_lost_first_frame_is_missed_unless_tables_hold_it() {
     let mut log = TestLog::new(8 << 10);
     let first = log.append(0, &[put(b"a", b"1")]);
-    log.writer.append_empty(1).unwrap();
+    log.append_empty(1);
     log.append(1, &[put(b"b", b"2")]);
     log.flip(1, first.offset + 24);
     let error = log.replay().unwrap_err();
@@ -407,7 +407,7 @@ proptest! {
         synced in 0..=6u64,
     ) {
         let mut log = small_log();
-        log.writer.append_empty(synced).unwrap();
+        log.append_empty(synced);
         let mut bytes = log.bytes(1);
         for (at, patch) in patches {
             for (to, from) in bytes[at..].iter_mut().zip(patch) {

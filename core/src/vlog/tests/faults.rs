@@ -116,9 +116,13 @@ fn faulty_log(size_bytes: u64) -> FaultyLog {
     let fs = FaultyFileSystem::default();
     let dir = tempfile::tempdir().unwrap();
     let identity = identity(1, size_bytes);
-    let segment = Segment::create(&fs, &dir.path().join("1.vlog"), identity).unwrap();
+    let segment =
+        Segment::create(&fs, &dir.path().join("1.vlog"), identity, Prefill::Window).unwrap();
     let writer = LogWriter::new(Arc::new(segment), 0, 0).unwrap();
-    FaultyLog { fs, log: TestLog { dir, writer, ids: vec![identity], written: Vec::new() } }
+    FaultyLog {
+        fs,
+        log: TestLog { dir, writer, store: Store::Map, ids: vec![identity], written: Vec::new() },
+    }
 }
 
 #[test]
@@ -130,14 +134,14 @@ fn a_window_that_cannot_be_mapped_poisons_the_writer_and_changes_nothing() {
     let big = [put(b"big", &vec![1; 3 << 20])];
     let size = FrameSize::of(parts(&big)).unwrap();
     let before = (log.writer.offset(), log.writer.chain(), log.writer.last_seqno());
-    let error = log.writer.append(size, 3, 0, parts(&big), |_| panic!()).unwrap_err();
+    let error = log.writer.append(size, stamp(3), parts(&big), |_| panic!()).unwrap_err();
     assert_eq!(error.os_error(), Some(libc::ENOMEM));
     fs.0.windows.store(false, Ordering::Relaxed);
     let small = [put(b"c", b"3")];
     let size = FrameSize::of(parts(&small)).unwrap();
-    let error = log.writer.append(size, 3, 0, parts(&small), |_| panic!()).unwrap_err();
+    let error = log.writer.append(size, stamp(3), parts(&small), |_| panic!()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Poisoned);
-    assert_eq!(log.writer.append_empty(0).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(log.writer.append_empty(0, Store::Map).unwrap_err().kind(), ErrorKind::Poisoned);
     assert_eq!(before, (log.writer.offset(), log.writer.chain(), log.writer.last_seqno()));
     assert_eq!(log.replay().unwrap().1, log.written);
     let segment = log.writer.segment();
@@ -224,11 +228,11 @@ fn a_full_disk_and_sizes_that_cannot_be() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("1.vlog");
     for size in [0, 1, 4096, 8191, 12_289, (8 << 32) + 4096, u64::MAX] {
-        let error = Segment::create(&fs, &path, identity(1, size)).unwrap_err();
+        let error = Segment::create(&fs, &path, identity(1, size), Prefill::Window).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{size}");
     }
     fs.0.allocations.store(true, Ordering::Relaxed);
-    let error = Segment::create(&fs, &path, identity(1, 8192)).unwrap_err();
+    let error = Segment::create(&fs, &path, identity(1, 8192), Prefill::Window).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DiskFull);
     assert_eq!(fs.0.files.load(Ordering::Relaxed), 0);
 }
@@ -239,9 +243,9 @@ fn a_batch_that_is_not_the_measured_one_makes_no_frame() {
     log.append(0, &[put(b"a", b"1")]);
     let size = FrameSize::of(parts(&[put(b"b", b"22")])).unwrap();
     let other = [put(b"b", &[2; 500])];
-    let error = log.writer.append(size, 2, 0, parts(&other), |_| panic!()).unwrap_err();
+    let error = log.writer.append(size, stamp(2), parts(&other), |_| panic!()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misuse);
-    assert_eq!(log.writer.append_empty(0).unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(log.writer.append_empty(0, Store::Map).unwrap_err().kind(), ErrorKind::Poisoned);
     assert_eq!(log.replay().unwrap().1, log.written);
 }
 

@@ -10,7 +10,7 @@ fn batches_come_back_in_order_with_their_places() {
     let mut log = TestLog::new(64 << 10);
     log.append(0, &[put(b"a", b"1"), delete(b"b"), put(b"", b"")]);
     log.append(3, &[put(b"key", &[7; 5000])]);
-    let empty = log.writer.append_empty(4).unwrap().unwrap();
+    let empty = log.append_empty(4).unwrap();
     assert_eq!(empty.end - empty.offset, 56);
     log.append_at(100, 4, &[delete(b"after a gap")]);
     let (found, seen) = log.replay().unwrap();
@@ -99,12 +99,12 @@ fn a_segment_is_filled_to_its_end_and_never_beyond() {
     assert!(log.writer.free_bytes() < size.bytes());
     let before = (log.writer.offset(), log.writer.chain(), log.writer.last_seqno());
     let first = log.writer.last_seqno() + 1;
-    let error = log.writer.append(size, first, 0, parts(&entry), |_| panic!()).unwrap_err();
+    let error = log.writer.append(size, stamp(first), parts(&entry), |_| panic!()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert_eq!(before, (log.writer.offset(), log.writer.chain(), log.writer.last_seqno()));
     // The last place is kept for a frame that says how far the log is synced.
-    assert!(log.writer.append_empty(before.2).unwrap().is_some());
-    while log.writer.append_empty(before.2).unwrap().is_some() {}
+    assert!(log.append_empty(before.2).is_some());
+    while log.append_empty(before.2).is_some() {}
     assert!(log.writer.offset() <= 8 << 10 && log.writer.free_bytes() == 0);
     let (found, seen) = log.replay().unwrap();
     assert_eq!((seen, found.synced_seqno), (log.written, before.2));
@@ -117,7 +117,7 @@ fn least_segment_size_is_enough_and_not_more() {
         let size = FrameSize::of(parts(&entry)).unwrap();
         let mut log = TestLog::new(size.least_segment_size());
         log.append(0, &entry);
-        assert!(log.writer.append_empty(1).unwrap().is_some());
+        assert!(log.append_empty(1).is_some());
         assert_eq!(log.replay().unwrap().1, log.written);
         assert!(log.writer.free_bytes() < 4096);
     }
@@ -131,13 +131,14 @@ fn numbers_that_do_not_ascend_are_refused_and_change_nothing() {
     let size = FrameSize::of(parts(&entry)).unwrap();
     let offset = log.writer.offset();
     for (first, synced) in [(0, 0), (10, 0), (11, 0), (1 << 56, 0), (u64::MAX, 0), (12, 12)] {
-        let error = log.writer.append(size, first, synced, parts(&entry), |_| panic!());
+        let stamp = Stamp { synced_seqno: synced, ..stamp(first) };
+        let error = log.writer.append(size, stamp, parts(&entry), |_| panic!());
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Misuse, "{first} {synced}");
     }
     let nothing = FrameSize::of(parts(&[])).unwrap();
-    let error = log.writer.append(nothing, 12, 0, parts(&[]), |_| panic!()).unwrap_err();
+    let error = log.writer.append(nothing, stamp(12), parts(&[]), |_| panic!()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Misuse);
-    assert!(log.writer.append_empty(12).is_err());
+    assert!(log.writer.append_empty(12, Store::Map).is_err());
     assert_eq!(log.writer.offset(), offset);
     log.append_at((1 << 56) - 1, 11, &entry);
     assert_eq!(log.replay().unwrap().1, log.written);
@@ -187,7 +188,7 @@ proptest! {
             let last = log.writer.last_seqno();
             log.append_at(last + 1 + gap, last, batch);
             if *empty {
-                log.writer.append_empty(last).unwrap();
+                log.append_empty(last);
             }
         }
         let (found, seen) = log.replay().unwrap();
