@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_arguments_are_checked(letters: toykv.DB) -> None:
     with pytest.raises(TypeError):
         letters.keys(prefix="a")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        letters.keys(b"a", b"b", b"c")  # type: ignore[misc]
+        letters.keys(b"a", b"b", b"c")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         toykv.Cursor()
 
@@ -175,14 +176,15 @@ def test_next_batch(letters: toykv.DB) -> None:
 def test_close(letters: toykv.DB) -> None:
     with letters.keys() as cursor:
         assert next(cursor) == b"a"
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: next(cursor),
         cursor.prev,
         cursor.next_batch,
         lambda: cursor.seek(b"a"),
         cursor.seek_to_first,
         cursor.seek_to_last,
-    ):
+    ]
+    for call in calls:
         with pytest.raises(toykv.ClosedError, match="cursor is closed"):
             call()
     cursor.close()
@@ -209,8 +211,15 @@ def test_cursors_during_flush_and_compaction(db: toykv.DB) -> None:
     db.update(rows)
     cursors = [db.items(), db.items(reverse=True)]
     got: list[list[tuple[bytes, bytes]]] = [[], []]
-    actions = [db.flush, db.compact, lambda: db.update((key, b"new") for key, _ in rows)]
-    actions += [db.flush, lambda: [db.delete(key) for key, _ in rows[::2]], db.compact, db.flush]
+
+    def overwrite() -> None:
+        db.update((key, b"new") for key, _ in rows)
+
+    def thin_out() -> None:
+        for key, _ in rows[::2]:
+            db.delete(key)
+
+    actions = [db.flush, db.compact, overwrite, db.flush, thin_out, db.compact, db.flush]
     for action in actions:
         for cursor, into in zip(cursors, got, strict=True):
             into += cursor.next_batch(300)

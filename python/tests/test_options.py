@@ -86,7 +86,7 @@ def test_bad_options_are_named(
     with pytest.raises(error, match=message):
         toykv.Options.from_mapping({name: value})
     with pytest.raises(error, match=message):
-        toykv.open(path, **{name: value})  # type: ignore[misc]
+        toykv.open(path, **{name: value})
     assert not path.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_buffers_of_wide_items_count_in_bytes(db: toykv.DB) -> None:
 @pytest.mark.parametrize("bad", NOT_BUFFERS, ids=repr)
 def test_what_is_no_buffer_is_refused(db: toykv.DB, bad: Any) -> None:
     name = type(bad).__name__
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: db.put(bad, b""),
         lambda: db.put(b"", bad),
         lambda: db.get(bad),
@@ -140,12 +141,13 @@ def test_limits_of_keys(db: toykv.DB) -> None:
     assert db[longest] == b"fits"
     assert list(db) == [longest]
     too_long = longest + b"!"
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: db.put(too_long, b""),
         lambda: db.delete(too_long),
         lambda: db.update({too_long: b""}),
         lambda: db.batch().put(too_long, b""),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(toykv.TooLargeError, match="65536.*65535") as caught:
             call()
         assert isinstance(caught.value, ValueError)

@@ -6,6 +6,7 @@ from typing import (
     Final,
     Generic,
     Literal,
+    Protocol,
     Self,
     TypedDict,
     TypeVar,
@@ -51,6 +52,10 @@ class OptionValues(TypedDict, total=False):
     memtable_size_bytes: int | str
     backlog_limit_bytes: int | str
     value_threshold_bytes: int | str
+
+@type_check_only
+class _HasItems(Protocol):
+    def items(self) -> Iterable[tuple[Buffer, Buffer]]: ...
 
 @type_check_only
 class StatsDict(TypedDict):
@@ -224,7 +229,7 @@ class DB(_Readable):
     def __delitem__(self, key: Buffer, /) -> None: ...
     def update(
         self,
-        items: Mapping[Any, Buffer] | Iterable[tuple[Buffer, Buffer]],
+        items: _HasItems | Iterable[tuple[Buffer, Buffer]],
         /,
         *,
         sync: bool | None = None,
