@@ -95,9 +95,11 @@ import_tree: lib need-cc
 	@mkdir -p $(DEMO)
 	$(CC) $(C_FLAGS) -o $(DEMO)/import_tree examples/c/import_tree.c $(LINK)
 
+# Built by the maturin of the environment, so that a second build only does what changed.
 python: venv need-rust
 	$(VENV)/bin/pip install --quiet 'maturin>=1.16,<2'
-	$(VENV)/bin/pip install --quiet --no-build-isolation --force-reinstall --no-deps ./python
+	PATH="$$(cd $(VENV)/bin && pwd):$$PATH" $(VENV)/bin/pip install --quiet \
+	    --no-build-isolation --force-reinstall --no-deps ./python
 
 # --- The steps of `make test` ---------------------------------------------------------------
 

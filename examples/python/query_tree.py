@@ -87,10 +87,13 @@ def main(arguments: list[str]) -> None:
         if prefix in folders and len(below) != folders[prefix]:
             sys.exit("mismatch: the scan of the prefix found another number of files")
 
-        print("newest     what changed last, by a scan backwards over the index")
+        print("newest     what changed last (UTC), by a scan backwards over the index")
         for key, path in newest(db):
             print(f"{change_time(key):%Y-%m-%d %H:%M:%S} {show(path)}")
 
 
 if __name__ == "__main__":
-    main(sys.argv)
+    try:
+        main(sys.argv)
+    except toykv.Error as error:
+        sys.exit(f"query_tree: {error}")

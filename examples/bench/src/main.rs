@@ -54,6 +54,9 @@ struct Arguments {
     /// A few seconds with a small database: does everything run?
     #[arg(long)]
     quick: bool,
+    /// Size of the memtable that reopen_killed fills
+    #[arg(long, default_value_t = 64 << 20)]
+    memtable_bytes: u64,
     /// What this process does for its parent
     #[arg(long, hide = true, value_enum)]
     child: Option<ChildTask>,
@@ -71,12 +74,13 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     if let (Some(task), [entries]) = (arguments.child, &arguments.entries[..]) {
-        return own::run_child(task, &arguments.dir, *entries);
+        return own::run_child(task, &arguments.dir, *entries, arguments.memtable_bytes);
     }
     let plan = Plan {
         entries: if arguments.quick { vec![20_000] } else { arguments.entries },
         rounds: if arguments.quick { 3 } else { arguments.rounds },
         operations: if arguments.quick { 10_000 } else { arguments.operations },
+        memtable_bytes: if arguments.quick { 2 << 20 } else { arguments.memtable_bytes },
         rows: arguments.rows,
         engines: arguments.engines,
         dir: arguments.dir,

@@ -34,8 +34,8 @@ pub(crate) struct Memory {
     pub(crate) settled: u64,
 }
 
-/// How much of a memtable's log the fill task writes: most of a full one.
-const FILL_SHARE: f64 = 0.9;
+/// Puts after which one must have been full: memtables double up to their size, so this is ample.
+const FILL_LIMIT: u64 = 5_000_000;
 
 /// Allocations per `get_into` of this thread, from the memtable and from tables.
 pub(crate) fn allocations_per_get(dir: &Path, calls: u64) -> Result<(f64, f64)> {
@@ -66,7 +66,7 @@ fn count_allocations(db: &Db, calls: u64) -> Result<f64> {
 
 /// Loads a database in a child, which leaves it closed in `dir`.
 pub(crate) fn load_in_child(dir: &Path, entries: u64) -> Result<Memory> {
-    let mut child = spawn(ChildTask::Load, dir, entries)?;
+    let mut child = spawn(ChildTask::Load, dir, entries, 0)?;
     let mut output = String::new();
     child.stdout.take().ok_or("no stdout")?.read_to_string(&mut output)?;
     let status = child.wait()?;
@@ -90,10 +90,10 @@ pub(crate) fn reopen_clean(dir: &Path) -> Result<Duration> {
     Ok(elapsed)
 }
 
-/// Lets a child fill the memtable of the database in `dir`, kills it, and opens the database; the
-/// time until the last acknowledged put is read back.
-pub(crate) fn reopen_killed(dir: &Path, entries: u64) -> Result<Duration> {
-    let mut child = spawn(ChildTask::Fill, dir, entries)?;
+/// Lets a child fill a memtable of `memtable_bytes` of the database in `dir`, kills it, and opens
+/// the database; the time until the last acknowledged put is read back.
+pub(crate) fn reopen_killed(dir: &Path, entries: u64, memtable_bytes: u64) -> Result<Duration> {
+    let mut child = spawn(ChildTask::Fill, dir, entries, memtable_bytes)?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
     child.kill()?;
@@ -119,10 +119,15 @@ fn expect(db: &Db, number: u64) -> Result<()> {
 }
 
 /// What the child does, from `main`.
-pub(crate) fn run_child(task: ChildTask, dir: &Path, entries: u64) -> Result<()> {
+pub(crate) fn run_child(
+    task: ChildTask,
+    dir: &Path,
+    entries: u64,
+    memtable_bytes: u64,
+) -> Result<()> {
     match task {
         ChildTask::Load => load(dir, entries),
-        ChildTask::Fill => fill(dir, entries),
+        ChildTask::Fill => fill(dir, entries, memtable_bytes),
     }
 }
 
@@ -142,26 +147,42 @@ fn load(dir: &Path, entries: u64) -> Result<()> {
     Ok(db.close()?)
 }
 
-fn fill(dir: &Path, entries: u64) -> Result<()> {
-    let db = Db::open(dir, &options())?;
-    let goal = (FILL_SHARE * (64 << 20) as f64) as u64;
-    let mut number = entries;
-    loop {
-        db.put(&data::key(number), &data::value(number))?;
-        number += 1;
-        if number % 64 == 0 {
-            let stats = db.stats();
-            if stats.memtables == 1 && stats.memtable_bytes >= goal {
-                break;
-            }
-        }
-    }
+fn fill(dir: &Path, entries: u64, memtable_bytes: u64) -> Result<()> {
+    let db = Db::open(dir, &options().memtable_size_bytes(memtable_bytes))?;
+    let end = fill_memtable(&db, entries, memtable_bytes / 10 * 9)?;
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{number}")?;
+    writeln!(stdout, "{end}")?;
     stdout.flush()?;
     // The parent's pipe stays open and silent: this waits for SIGKILL.
     std::io::stdin().read_line(&mut String::new())?;
     Err("nobody killed the filling child".into())
+}
+
+/// Puts entries from `start` on until the newest memtable covers `goal` bytes of the log and all
+/// others are flushed; the number after the last.
+fn fill_memtable(db: &Db, start: u64, goal: u64) -> Result<u64> {
+    // Every memtable there has ever been is either flushed or among those in memory: when their
+    // number grows, the newest begins, and the log's length then is where its part starts.
+    let mut begun = 0;
+    let mut begin_bytes = 0;
+    for number in start..start + FILL_LIMIT {
+        db.put(&data::key(number), &data::value(number))?;
+        if number % 64 != 0 {
+            continue;
+        }
+        let stats = db.stats();
+        if stats.flushes + stats.memtables as u64 > begun {
+            begun = stats.flushes + stats.memtables as u64;
+            begin_bytes = stats.log_bytes_written;
+        }
+        if stats.log_bytes_written - begin_bytes >= goal {
+            while db.stats().memtables > 1 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return Ok(number + 1);
+        }
+    }
+    Err(format!("no memtable was full after {FILL_LIMIT} puts").into())
 }
 
 fn rss_anon_bytes() -> Result<u64> {
@@ -172,13 +193,14 @@ fn rss_anon_bytes() -> Result<u64> {
     Ok(kib * 1024)
 }
 
-fn spawn(task: ChildTask, dir: &Path, entries: u64) -> Result<Child> {
+fn spawn(task: ChildTask, dir: &Path, entries: u64, memtable_bytes: u64) -> Result<Child> {
     let name = match task {
         ChildTask::Load => "load",
         ChildTask::Fill => "fill",
     };
     let child = Command::new(std::env::current_exe()?)
-        .args(["--child", name, "--entries", &entries.to_string(), "--dir"])
+        .args(["--child", name, "--entries", &entries.to_string()])
+        .args(["--memtable-bytes", &memtable_bytes.to_string(), "--dir"])
         .arg(dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: u64,
     /// Gets of one measurement.
     pub(crate) operations: u64,
+    /// Size of the memtable that is full when its process is killed.
+    pub(crate) memtable_bytes: u64,
     /// Which rows; none means all.
     pub(crate) rows: Vec<Row>,
     /// Which engines, by name; none means all.
@@ -237,8 +239,7 @@ impl Session<'_> {
             self.own("reopen_clean", "ms", times);
         }
         if self.wants(Row::ReopenKilled) {
-            let entries = self.entries;
-            let killed = || own::reopen_killed(&dir, entries);
+            let killed = || own::reopen_killed(&dir, self.entries, self.plan.memtable_bytes);
             let times = self.repeat("opening after a kill", killed)?;
             self.own("reopen_killed", "ms", times);
         }

@@ -1,0 +1,262 @@
+import sys
+from collections.abc import Iterable, Mapping
+from types import GenericAlias, TracebackType
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    Self,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    final,
+    overload,
+    type_check_only,
+)
+
+from _typeshed import StrOrBytesPath
+from typing_extensions import Buffer, disjoint_base
+
+from ._errors import Error
+
+__all__ = [
+    "DB",
+    "MAX_KEY_LEN",
+    "MAX_VALUE_LEN",
+    "Cursor",
+    "Options",
+    "Snapshot",
+    "Value",
+    "WriteBatch",
+    "_Readable",
+    "__version__",
+    "destroy",
+]
+
+_T = TypeVar("_T")
+_RowT_co = TypeVar("_RowT_co", covariant=True)
+
+MAX_KEY_LEN: Final[int]
+MAX_VALUE_LEN: Final[int]
+__version__: Final[str]
+
+@type_check_only
+class OptionValues(TypedDict, total=False):
+    create_if_missing: bool | str
+    error_if_exists: bool | str
+    read_only: bool | str
+    durability: Literal["process", "interval", "sync"]
+    sync_interval_ms: int | str
+    memtable_size_bytes: int | str
+    backlog_limit_bytes: int | str
+    value_threshold_bytes: int | str
+
+@type_check_only
+class _HasItems(Protocol):
+    def items(self) -> Iterable[tuple[Buffer, Buffer]]: ...
+
+@type_check_only
+class StatsDict(TypedDict):
+    seqno: int
+    memtables: int
+    memtable_bytes: int
+    runs: int
+    tables: int
+    table_bytes: int
+    segments: int
+    segment_bytes: int
+    snapshots: int
+    flushes: int
+    compactions: int
+    compaction_bytes_read: int
+    compaction_bytes_written: int
+    flush_bytes_written: int
+    log_bytes_written: int
+    syncs: int
+    stalled_us: int
+
+@type_check_only
+class HealthDict(TypedDict):
+    poisoned: Error | None
+    background_error: Error | None
+    stalled_us: int
+
+@final
+class Options:
+    def __new__(cls, **options: Unpack[OptionValues]) -> Self: ...
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, str | int | bool], /) -> Self: ...
+    def to_dict(self) -> dict[str, str | int | bool]: ...
+    @staticmethod
+    def describe() -> dict[str, tuple[str, str, str]]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class Value(Buffer):
+    def __len__(self) -> int: ...
+    def __bytes__(self) -> bytes: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: None  # type: ignore[assignment]
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+    def release(self) -> None: ...
+
+@disjoint_base
+class _Readable:
+    @overload
+    def get(self, key: Buffer, default: None = None, /) -> bytes | None: ...
+    @overload
+    def get(self, key: Buffer, default: _T, /) -> bytes | _T: ...
+    def get_value(self, key: Buffer, /) -> Value | None: ...
+    def get_into(self, key: Buffer, out: Buffer, /) -> int | None: ...
+    def get_many(self, keys: Iterable[Buffer], /) -> list[bytes | None]: ...
+    def has(self, key: Buffer, /) -> bool: ...
+    def __getitem__(self, key: Buffer, /) -> bytes: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __iter__(self) -> Cursor[bytes]: ...
+    def __reversed__(self) -> Cursor[bytes]: ...
+    def keys(
+        self,
+        start: Buffer | None = None,
+        stop: Buffer | None = None,
+        *,
+        prefix: Buffer | None = None,
+        reverse: bool = False,
+        include_start: bool = True,
+        include_stop: bool = False,
+        limit: int | None = None,
+    ) -> Cursor[bytes]: ...
+    def values(
+        self,
+        start: Buffer | None = None,
+        stop: Buffer | None = None,
+        *,
+        prefix: Buffer | None = None,
+        reverse: bool = False,
+        include_start: bool = True,
+        include_stop: bool = False,
+        limit: int | None = None,
+    ) -> Cursor[bytes]: ...
+    def items(
+        self,
+        start: Buffer | None = None,
+        stop: Buffer | None = None,
+        *,
+        prefix: Buffer | None = None,
+        reverse: bool = False,
+        include_start: bool = True,
+        include_stop: bool = False,
+        limit: int | None = None,
+    ) -> Cursor[tuple[bytes, bytes]]: ...
+    def count(
+        self,
+        start: Buffer | None = None,
+        stop: Buffer | None = None,
+        *,
+        prefix: Buffer | None = None,
+    ) -> int: ...
+
+@final
+class Cursor(Generic[_RowT_co]):
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _RowT_co: ...
+    def prev(self) -> _RowT_co: ...
+    def next_batch(self, n: int = 1024, /) -> list[_RowT_co]: ...
+    def seek(self, key: Buffer, /) -> None: ...
+    def seek_to_first(self) -> None: ...
+    def seek_to_last(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+
+@final
+class Snapshot(_Readable):
+    @property
+    def sequence(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+
+@final
+class WriteBatch:
+    def __new__(cls) -> Self: ...
+    def put(self, key: Buffer, value: Buffer, /) -> None: ...
+    def delete(self, key: Buffer, /) -> None: ...
+    def append(self, other: WriteBatch, /) -> None: ...
+    def clear(self) -> None: ...
+    def write(self, *, sync: bool | None = None) -> None: ...
+    def __bytes__(self) -> bytes: ...
+    @classmethod
+    def from_bytes(cls, data: Buffer, /) -> Self: ...
+    def __len__(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+
+@disjoint_base
+class DB(_Readable):
+    def __new__(
+        cls, path: StrOrBytesPath, options: Options | None = None, /, **more: Unpack[OptionValues]
+    ) -> Self: ...
+    def put(self, key: Buffer, value: Buffer, /, *, sync: bool | None = None) -> None: ...
+    def delete(self, key: Buffer, /, *, sync: bool | None = None) -> None: ...
+    def __setitem__(self, key: Buffer, value: Buffer, /) -> None: ...
+    def __delitem__(self, key: Buffer, /) -> None: ...
+    def update(
+        self,
+        items: _HasItems | Iterable[tuple[Buffer, Buffer]],
+        /,
+        *,
+        sync: bool | None = None,
+    ) -> None: ...
+    def batch(self, *, sync: bool | None = None) -> WriteBatch: ...
+    def snapshot(self) -> Snapshot: ...
+    def pop_first(self, *, sync: bool | None = None) -> tuple[bytes, bytes] | None: ...
+    def pop_last(self, *, sync: bool | None = None) -> tuple[bytes, bytes] | None: ...
+    def sync(self) -> None: ...
+    def flush(self) -> None: ...
+    def compact(self, start: Buffer | None = None, stop: Buffer | None = None, /) -> None: ...
+    def stats(self) -> StatsDict: ...
+    def health(self) -> HealthDict: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def read_only(self) -> bool: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+        /,
+    ) -> None: ...
+
+def destroy(path: StrOrBytesPath, /) -> None: ...
