@@ -130,13 +130,13 @@ impl TableBuilder {
 
     /// Before the first block is finished: doubles the grid if a block would have few entries.
     fn widen_grid(&mut self) -> bool {
-        let few = self.block.count() > 0 && self.block.count() < BLOCK_ENTRIES;
-        if few && self.grid_shift < MAX_GRID_SHIFT {
-            self.grid_shift += 1;
-            self.block.set_grid(1 << self.grid_shift);
-            return true;
+        let few = self.block.size() * BLOCK_ENTRIES > self.block.count() << self.grid_shift;
+        if self.block.is_empty() || !few || self.grid_shift >= MAX_GRID_SHIFT {
+            return false;
         }
-        false
+        self.grid_shift += 1;
+        self.block.set_grid(1 << self.grid_shift);
+        true
     }
 
     /// Counts an entry that was added.
