@@ -278,3 +278,24 @@ fn one_huge_value_does_not_make_the_blocks_of_small_ones_wider() {
     check(&built);
     assert!(built.summary.size_bytes < 100_000 + 600 * 50 + 4 * 8192, "{:?}", built.summary);
 }
+
+#[test]
+fn entries_beyond_what_the_locator_can_address_are_found_all_the_same() {
+    let mut items = vec![item(b"a", BASE, b"before")];
+    items.push(item(b"b", BASE, vec![5; 65 << 20]));
+    for key in 0..500u32 {
+        items.push(item([b"c", &key.to_be_bytes()[..]].concat(), BASE + 2, [1; 20]));
+        items.push(item([b"c", &key.to_be_bytes()[..]].concat(), BASE + 1, [2; 20]));
+    }
+    let built = build(items);
+    let table = built.open().unwrap();
+    for item in &built.items {
+        assert!(get(&table, &item.key, item.seqno).unwrap() == Some(as_entry(item)));
+        assert!(get(&table, &item.key, BASE - 1).unwrap().is_none());
+    }
+    assert!(get(&table, b"c", SeqNo::MAX).unwrap().is_none());
+    table.verify().unwrap();
+    let mut iter = built.iter(IterMode::Buffered);
+    iter.seek(b"b").unwrap();
+    assert_eq!((iter.value().len(), iter.value()[65 << 19]), (65 << 20, 5));
+}
