@@ -109,11 +109,10 @@ impl Tree {
                     inner
                 }
                 Node::Head(head) => {
-                    let end = depth + head.skip as usize;
-                    if head.shared_with(key, depth, &self.records) < end {
+                    if !head.is_shared_by(key, depth, &self.records) {
                         return None;
                     }
-                    depth = end;
+                    depth += head.skip as usize;
                     if depth == 2 * key.len() {
                         return self.end_of(head);
                     }
@@ -175,14 +174,14 @@ impl Tree {
                     inner
                 }
                 Node::Head(head) => {
-                    let shared = head.shared_with(key, depth, &self.records);
-                    if shared < depth + head.skip as usize {
-                        return self.fork_head(head, shared, place, new, writer);
+                    if !head.is_shared_by(key, depth, &self.records) {
+                        return self.fork_head(head, place, new, writer);
                     }
-                    if shared == 2 * key.len() {
+                    depth += head.skip as usize;
+                    if depth == 2 * key.len() {
                         return self.insert_at_end(head, new, writer);
                     }
-                    place = Place { link: &head.child, depth: shared, inner: None };
+                    place = Place { link: &head.child, depth, inner: None };
                     continue;
                 }
                 Node::Fence(_) => return self.insert_in_fence(place, new, writer),
