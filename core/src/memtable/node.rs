@@ -15,6 +15,7 @@
 use super::arena::{NODE_SIZE, Nodes, Records};
 use super::fence::Fence;
 use super::leaf::Leaf;
+use super::prefetch;
 use super::record::Record;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -159,23 +160,32 @@ impl Inner {
         (low, high)
     }
 
-    /// The child of the first slot that is not empty.
+    /// The first child, and the next one is fetched into the cache.
     pub(super) fn first(&self) -> Child {
-        self.slots
-            .iter()
-            .map(Link::load)
-            .find(|&child| child != Child::EMPTY)
-            .unwrap_or(Child::EMPTY)
+        let mut children = self.slots.iter().map(Link::load);
+        let first = children.find(|&child| child != Child::EMPTY).unwrap_or(Child::EMPTY);
+        prefetch_other(first, children);
+        first
     }
 
-    /// The child of the last slot that is not empty.
+    /// The last child, and the one before is fetched into the cache.
     pub(super) fn last(&self) -> Child {
-        self.slots
-            .iter()
-            .rev()
-            .map(Link::load)
-            .find(|&child| child != Child::EMPTY)
-            .unwrap_or(Child::EMPTY)
+        let mut children = self.slots.iter().rev().map(Link::load);
+        let last = children.find(|&child| child != Child::EMPTY).unwrap_or(Child::EMPTY);
+        prefetch_other(last, children);
+        last
+    }
+
+    /// Fetches the child after that of `slot` into the cache.
+    pub(super) fn prefetch_after(&self, slot: usize) {
+        let mut children = self.slots[slot..].iter().map(Link::load);
+        children.next().inspect(|&child| prefetch_other(child, children));
+    }
+
+    /// Fetches the child before that of `slot` into the cache.
+    pub(super) fn prefetch_before(&self, slot: usize) {
+        let mut children = self.slots[..=slot].iter().rev().map(Link::load);
+        children.next().inspect(|&child| prefetch_other(child, children));
     }
 
     /// Publishes `child` in the slots `low..high`.
@@ -183,6 +193,16 @@ impl Inner {
         for slot in &self.slots[low..high] {
             slot.publish(child);
         }
+    }
+}
+
+/// Fetches the first of `children` that is not `child` into the cache.
+#[inline(always)]
+fn prefetch_other(child: Child, mut children: impl Iterator<Item = Child>) {
+    if let Some(other) = children.find(|&other| other != child && other != Child::EMPTY) {
+        let start = other.0.map_addr(|address| address & !TAG_MASK);
+        prefetch(start);
+        prefetch(start.wrapping_add(64));
     }
 }
 
