@@ -169,6 +169,13 @@ impl Tree {
         }
     }
 
+    /// True when `key`, which came to `head` at `depth` and does not share its nibbles, is greater
+    /// than all keys below.
+    pub(super) fn is_after(&self, head: &Head, key: &[u8], depth: usize) -> bool {
+        let shared = head.shared_with(key, depth, &self.records);
+        nibble(key, shared).is_some_and(|slot| slot > self.nibble_of(head.witness, shared))
+    }
+
     /// Adds a version of a key. True when the key is new.
     ///
     /// # Safety
