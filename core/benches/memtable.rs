@@ -76,6 +76,11 @@ fn time(count: usize, work: impl FnOnce()) -> f64 {
     (thread_time_ns() - start) as f64 / count as f64
 }
 
+/// Reads what a scan is for: the key's bytes and the entry.
+fn touch(key: &[u8], entry: &MemEntry) {
+    black_box((key[key.len() - 1], entry.offset));
+}
+
 /// The structures under one face.
 trait Index: Sized {
     const NAME: &'static str;
@@ -86,6 +91,10 @@ trait Index: Sized {
     fn scan(&self) -> usize;
     /// Seeks and reads ten.
     fn seek(&self, key: &Key) -> usize;
+    /// Fetches what an insert will need; `None` when there is no such thing.
+    fn prefetch(&self, _: &Key) -> Option<()> {
+        None
+    }
     fn note(&self) -> String {
         String::new()
     }
@@ -110,7 +119,7 @@ impl Index for Ours {
         cursor.seek_to_first();
         let mut count = 0;
         while cursor.valid() {
-            black_box((cursor.key(), cursor.entry(SeqNo::MAX)));
+            touch(cursor.key(), &cursor.entry(SeqNo::MAX).unwrap());
             count += 1;
             cursor.next();
         }
@@ -121,11 +130,15 @@ impl Index for Ours {
         cursor.seek(&key.bytes);
         let mut count = 0;
         while cursor.valid() && count < 10 {
-            black_box((cursor.key(), cursor.entry(SeqNo::MAX)));
+            touch(cursor.key(), &cursor.entry(SeqNo::MAX).unwrap());
             count += 1;
             cursor.next();
         }
         count
+    }
+    fn prefetch(&self, key: &Key) -> Option<()> {
+        self.0.prefetch_key(&key.bytes, key.hash);
+        Some(())
     }
     fn note(&self) -> String {
         format!("{:.1} bytes a key", self.0.heap_bytes() as f64 / self.0.len() as f64)
@@ -146,7 +159,7 @@ impl Index for Locked {
         self.0.lock().unwrap().get(&key.bytes[..]).copied()
     }
     fn scan(&self) -> usize {
-        self.0.lock().unwrap().iter().inspect(|found| _ = black_box(*found)).count()
+        self.0.lock().unwrap().iter().inspect(|(key, entry)| touch(key, entry)).count()
     }
     fn seek(&self, key: &Key) -> usize {
         let map = self.0.lock().unwrap();
@@ -171,21 +184,25 @@ impl Index for Skip {
         self.0.get(&key.bytes[..]).map(|found| *found.value())
     }
     fn scan(&self) -> usize {
-        self.0.iter().inspect(|found| _ = black_box(*found.value())).count()
+        self.0.iter().inspect(|found| touch(found.key(), found.value())).count()
     }
     fn seek(&self, key: &Key) -> usize {
         let range = self.0.range::<[u8], _>((Bound::Included(&key.bytes[..]), Bound::Unbounded));
-        range.take(10).inspect(|found| _ = black_box(*found.value())).count()
+        range.take(10).inspect(|found| touch(found.key(), found.value())).count()
     }
 }
 
-const ROWS: [&str; 6] =
-    ["insert", "get, hit", "get, miss", "seek + 10", "scan, a key", "overwrite"];
+/// Inserts of the row "in batches" look ahead by this many keys.
+const AHEAD: usize = 6;
+
+const ROWS: [&str; 7] =
+    ["insert", "in batches", "get, hit", "get, miss", "seek + 10", "scan, a key", "overwrite"];
 
 /// The rows' figures of one round.
-fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut String) -> [f64; 6] {
-    let index = I::new(keys.len());
+fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut String) -> [f64; 7] {
     let count = keys.len();
+    let batches = insert_in_batches::<I>(keys);
+    let index = I::new(count);
     let mut seqno = 0;
     let mut fill = |keys: &[Key]| {
         for key in keys {
@@ -206,14 +223,28 @@ fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut Stri
         time(few.len(), || assert!(few.iter().map(|key| index.seek(key)).sum::<usize>() > 0));
     let scan = time(count, || assert_eq!(index.scan(), count));
     let overwrite = time(few.len(), || fill(few));
-    [insert, hit, miss, seek, scan, overwrite]
+    [insert, batches, hit, miss, seek, scan, overwrite]
+}
+
+/// Inserts with what is needed fetched ahead, as a batch allows; NaN where that is not offered.
+fn insert_in_batches<I: Index>(keys: &[Key]) -> f64 {
+    let index = I::new(keys.len());
+    if index.prefetch(&keys[0]).is_none() {
+        return f64::NAN;
+    }
+    time(keys.len(), || {
+        for (at, key) in keys.iter().enumerate() {
+            keys.get(at + AHEAD).and_then(|key| index.prefetch(key));
+            index.insert(key, entry(at as SeqNo + 1));
+        }
+    })
 }
 
 /// The figures of all rounds of one structure.
 struct Figures {
     name: &'static str,
     note: String,
-    rounds: Vec<[f64; 6]>,
+    rounds: Vec<[f64; 7]>,
 }
 
 fn report(figures: &[Figures]) {
