@@ -115,10 +115,20 @@ impl FileNode {
     }
 
     /// Copies out bytes that exist.
-    pub(super) fn read(&mut self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let buffer = self.memory(self.size)?;
-        buffer.read(offset as usize, out);
-        Ok(())
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
+        if let Some(buffer) = &self.buffer {
+            buffer.read(offset as usize, out);
+            return;
+        }
+        let mut at = offset as usize;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let page = &bytes_of(self.durable_page(at / PAGE))[at % PAGE..];
+            let (part, behind) = rest.split_at_mut(rest.len().min(page.len()));
+            part.copy_from_slice(&page[..part.len()]);
+            at += part.len();
+            rest = behind;
+        }
     }
 
     /// Copies bytes in, growing the file as needed.
