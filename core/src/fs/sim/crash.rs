@@ -275,28 +275,41 @@ fn surviving_files(
     let pieces = dirty_pieces(remains, policy.unit);
     let units = pieces.last().map_or(0, |last| last.unit + 1);
     let kept = policy.data.draw(units, random);
-    for piece in &pieces {
-        let latest = remains.files[&piece.file].latest_page(piece.page);
-        let Some(pages) = survivors.get_mut(&piece.file) else { continue };
-        let page = &mut pages[piece.page];
-        if kept[piece.unit] && piece.to - piece.from == PAGE {
-            *page = latest.clone();
-            continue;
-        }
-        let mut bytes = *bytes_of(page);
-        let range = piece.from..piece.to;
-        if kept[piece.unit] {
-            bytes[range.clone()].copy_from_slice(&bytes_of(latest)[range]);
-        } else if remains.files[&piece.file].was_empty(piece) {
-            fill(&mut bytes, piece, policy.filler, remains, random);
-        }
-        *page = share(&bytes);
+    for page in pieces.chunk_by(|a, b| (a.file, a.page) == (b.file, b.page)) {
+        let (id, index) = (page[0].file, page[0].page);
+        let Some(pages) = survivors.get_mut(&id) else { continue };
+        pages[index] = surviving_page(page, &kept, policy.filler, remains, random);
     }
     let finish = |(id, pages)| {
         let size = surviving_size(&remains.files[&id], policy.sizes, random);
         (id, FileNode::new(cut(pages, size), size))
     };
     survivors.into_iter().map(finish).collect()
+}
+
+/// One page of which some pieces were dirty.
+fn surviving_page(
+    pieces: &[Dirty],
+    kept: &[bool],
+    filler: Filler,
+    remains: &Frozen,
+    random: &mut Random,
+) -> SharedPage {
+    let file = &remains.files[&pieces[0].file];
+    let latest = file.latest_page(pieces[0].page);
+    if pieces.iter().all(|piece| kept[piece.unit]) {
+        return latest.clone();
+    }
+    let mut bytes = *bytes_of(file.durable_page(pieces[0].page));
+    for piece in pieces {
+        let range = piece.from..piece.to;
+        if kept[piece.unit] {
+            bytes[range.clone()].copy_from_slice(&bytes_of(latest)[range]);
+        } else if file.was_empty(piece) {
+            fill(&mut bytes, piece, filler, remains, random);
+        }
+    }
+    share(&bytes)
 }
 
 /// Puts something where bytes were lost and nothing was before.
