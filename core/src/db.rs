@@ -1,191 +1,369 @@
-//! The database handle.
-use crate::*;
+//! The database handle (layer L6): contracts and delegation.
+
+use std::cell::Cell;
+use std::fmt;
 use std::ops::{Bound, ControlFlow};
-use std::path::Path;
-/// SKELETON: a handle; clones share the database. Send + Sync.
-#[derive(Clone, Debug)]
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::batch::{BatchEntry, WriteBatch, too_large_value};
+use crate::engine::{self, Engine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{FileSystem, OsFileSystem};
+use crate::key::LookupKey;
+use crate::options::{Options, WriteOptions};
+use crate::report::{Health, Progress, Stats};
+use crate::scan::{Scan, ScanOptions};
+use crate::snapshot::Snapshot;
+use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_VALUE_LEN, SeqNo};
+use crate::value::Value;
+
+/// An open database. Clones share it; any thread may use any of them at any time.
+///
+/// The directory is locked until [`Db::close`], or until the last clone and the last snapshot and
+/// scan of it are dropped. Reads never wait for writes, flushes or compactions. Keys are 0 to
+/// 65 535 bytes, values 0 to 4 294 967 295 bytes; keys order bytewise.
+#[derive(Clone)]
 pub struct Db {
-    _p: (),
+    handle: Arc<Handle>,
 }
-/// How far a long call has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /** done */
-    pub done_bytes: u64,
-    /** estimate */
-    pub total_bytes: u64,
-}
-/// What stands in the way of writes, if anything.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Health {
-    /** why writes are refused until reopened */
-    pub poisoned: Option<Error>,
-    /** newest failure of background work that will be tried again */
-    pub background_error: Option<Error>,
-    /** microseconds writers were delayed */
-    pub stalled_us: u64,
-}
-/// Counts and sizes.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Stats {
-    /** . */
-    pub seqno: SeqNo,
-    /** . */
-    pub memtables: usize,
-    /** . */
-    pub memtable_bytes: u64,
-    /** . */
-    pub runs: usize,
-    /** . */
-    pub tables: usize,
-    /** . */
-    pub table_bytes: u64,
-    /** . */
-    pub segments: usize,
-    /** . */
-    pub segment_bytes: u64,
-    /** . */
-    pub snapshots: usize,
-    /** . */
-    pub flushes: u64,
-    /** . */
-    pub compactions: u64,
-    /** . */
-    pub compaction_bytes_read: u64,
-    /** . */
-    pub compaction_bytes_written: u64,
-    /** . */
-    pub flush_bytes_written: u64,
-    /** . */
-    pub log_bytes_written: u64,
-    /** . */
-    pub syncs: u64,
-    /** . */
-    pub stalled_us: u64,
-}
+
 impl Db {
-    /// Opens.
-    pub fn open(_path: impl AsRef<Path>, _options: &Options) -> Result<Db> {
-        todo!()
+    /// Opens the database in the directory `path`, creating it where the options allow.
+    ///
+    /// Recovery replays the log; what was acknowledged is there, see [`Durability`]. Errors:
+    /// InvalidArgument (options, an empty path, a path that is a file, a directory that holds
+    /// something else), NotFound, Exists, Locked (with the holder), ReadOnly (no permission),
+    /// Corruption, UnsupportedFormat, DiskFull, Io. A failed open changes no existing file but the
+    /// lock's. Cost: some milliseconds, and about a second per GiB of log that was not flushed.
+    ///
+    /// [`Durability`]: crate::Durability
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Db> {
+        Db::open_on(Arc::new(OsFileSystem), path.as_ref(), options)
     }
-    /// Removes the database's own files (nothing foreign) and the directory if then empty. Locked when open; NotFound when none.
-    pub fn destroy(_path: impl AsRef<Path>) -> Result<()> {
-        todo!()
+
+    /// Opens on any file system.
+    pub(crate) fn open_on(fs: Arc<dyn FileSystem>, path: &Path, options: &Options) -> Result<Db> {
+        let engine = engine::open(fs, path, options)?;
+        Ok(Db { handle: Arc::new(Handle { engine, path: path.to_path_buf() }) })
     }
-    /// put
-    pub fn put(&self, _key: &[u8], _value: &[u8]) -> Result<SeqNo> {
-        todo!()
+
+    /// Deletes the database in the directory `path`: its own files, and the directory when nothing
+    /// else is in it. NotFound when there is none, Locked while it is open.
+    pub fn destroy(path: impl AsRef<Path>) -> Result<()> {
+        engine::destroy(&OsFileSystem, path.as_ref())
     }
-    /// put with options
-    pub fn put_with(&self, _key: &[u8], _value: &[u8], _options: &WriteOptions) -> Result<SeqNo> {
-        todo!()
+
+    /// Stores `value` under `key`, replacing what was there, at the database's durability. The
+    /// answer is the write's sequence number. Costs a copy; TooLarge above the limits, ReadOnly,
+    /// Closed, Poisoned, DiskFull.
+    #[inline]
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<SeqNo> {
+        self.put_with(key, value, &WriteOptions::new())
     }
-    /// blind delete
-    pub fn delete(&self, _key: &[u8]) -> Result<SeqNo> {
-        todo!()
+
+    /// As [`Db::put`], with options for this write.
+    #[inline]
+    pub fn put_with(&self, key: &[u8], value: &[u8], options: &WriteOptions) -> Result<SeqNo> {
+        if value.len() as u64 > MAX_VALUE_LEN {
+            return Err(too_large_value(value.len()));
+        }
+        self.write_one(Kind::Put, key, value, options)
     }
-    /// blind delete with options
-    pub fn delete_with(&self, _key: &[u8], _options: &WriteOptions) -> Result<SeqNo> {
-        todo!()
+
+    /// Removes `key`. Blind: nothing is read, and an absent key is no error. Errors as for put.
+    #[inline]
+    pub fn delete(&self, key: &[u8]) -> Result<SeqNo> {
+        self.delete_with(key, &WriteOptions::new())
     }
-    /// batch; SeqNo of its last entry
-    pub fn write(&self, _batch: &WriteBatch) -> Result<SeqNo> {
-        todo!()
+
+    /// As [`Db::delete`], with options for this write.
+    #[inline]
+    pub fn delete_with(&self, key: &[u8], options: &WriteOptions) -> Result<SeqNo> {
+        self.write_one(Kind::Delete, key, b"", options)
     }
-    /// batch with options
-    pub fn write_with(&self, _batch: &WriteBatch, _options: &WriteOptions) -> Result<SeqNo> {
-        todo!()
+
+    /// Applies a batch: all of it becomes visible at once, and after a crash all of it or nothing
+    /// is there. The answer is the sequence number of its last entry. Errors as for put.
+    ///
+    /// A batch larger than `memtable_size_bytes` is written directly as tables and is durable when
+    /// this returns; other writers wait for its last step, some milliseconds.
+    pub fn write(&self, batch: &WriteBatch) -> Result<SeqNo> {
+        self.write_with(batch, &WriteOptions::new())
     }
-    /// pinned get
-    pub fn get(&self, _key: &[u8]) -> Result<Option<Value>> {
-        todo!()
+
+    /// As [`Db::write`], with options for this write.
+    pub fn write_with(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SeqNo> {
+        self.handle.engine.write(batch.entries(), options)
     }
-    /// Length of the value; copied into buf only if it fits whole. No heap allocation.
-    pub fn get_into(&self, _key: &[u8], _buf: &mut [u8]) -> Result<Option<usize>> {
-        todo!()
+
+    /// The value of `key`, or `None`. Long values are not copied but pinned, see [`Value`]. Costs
+    /// a few cache misses; Closed, Corruption (with file and offset).
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.handle.get(key, None)
     }
-    /// is it there
-    pub fn contains(&self, _key: &[u8]) -> Result<bool> {
-        todo!()
+
+    /// The length of the value of `key`, or `None`. The value is copied to the front of `buf` when
+    /// it fits whole, otherwise `buf` is unchanged. Allocates nothing for keys up to 127 bytes.
+    #[inline]
+    pub fn get_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
+        self.handle.get_into(key, buf, None)
     }
-    /// many gets of one state
-    pub fn multi_get<K: AsRef<[u8]>>(&self, _keys: &[K]) -> Result<Vec<Option<Value>>> {
-        todo!()
+
+    /// Whether `key` is there. Costs as get, without reading a separated value.
+    #[inline]
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.handle.contains(key, None)
     }
-    /// ordered read of one frozen state
-    pub fn scan(&self, _options: &ScanOptions) -> Result<Scan> {
-        todo!()
+
+    /// The values of many keys, in their order, all of one state. Cheaper than as many gets.
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.handle.multi_get(keys, None)
     }
-    /// snapshot
+
+    /// An ordered read of the state as it is now; see [`Scan`].
+    pub fn scan(&self, options: &ScanOptions) -> Result<Scan> {
+        Handle::scan(&self.handle, options, None)
+    }
+
+    /// Freezes the state as it is now; see [`Snapshot`].
     pub fn snapshot(&self) -> Result<Snapshot> {
-        todo!()
+        Snapshot::new(Arc::clone(&self.handle))
     }
-    /// removes and returns the first entry, atomically
+
+    /// Removes and answers the entry with the smallest key, or `None` when there is none; nobody
+    /// else can get the same entry. Popping again and again costs the same each time.
     pub fn pop_first(&self) -> Result<Option<(Vec<u8>, Value)>> {
-        todo!()
+        self.pop_first_with(&WriteOptions::new())
     }
-    /// removes and returns the first entry
-    pub fn pop_first_with(&self, _options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
-        todo!()
+
+    /// As [`Db::pop_first`], with options for the write.
+    pub fn pop_first_with(&self, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
+        self.handle.pop(true, options)
     }
-    /// removes and returns the last entry
+
+    /// As [`Db::pop_first`], from the other end.
     pub fn pop_last(&self) -> Result<Option<(Vec<u8>, Value)>> {
-        todo!()
+        self.pop_last_with(&WriteOptions::new())
     }
-    /// removes and returns the last entry
-    pub fn pop_last_with(&self, _options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
-        todo!()
+
+    /// As [`Db::pop_last`], with options for the write.
+    pub fn pop_last_with(&self, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
+        self.handle.pop(false, options)
     }
-    /// exact count
+
+    /// The exact number of keys. Costs one look-up for each key written since the last call or
+    /// flush; nothing when there was none.
     pub fn len(&self) -> Result<u64> {
-        todo!()
+        self.handle.engine.len()
     }
-    /// exact
+
+    /// Whether there is no key.
     pub fn is_empty(&self) -> Result<bool> {
-        todo!()
+        Ok(self.len()? == 0)
     }
-    /// everything acknowledged so far becomes durable
+
+    /// Makes every write that has been acknowledged durable.
     pub fn sync(&self) -> Result<()> {
-        todo!()
+        self.handle.engine.sync_all()
     }
-    /// memtable to tables, waits
+
+    /// Turns what is in memtables into tables and waits for it. Not needed for durability.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        self.handle.engine.flush()
     }
-    /// flush, then merge everything overlapping the range into one run; waits
-    pub fn compact(&self, _lower: Bound<&[u8]>, _upper: Bound<&[u8]>) -> Result<()> {
-        todo!()
+
+    /// Flushes, then merges every run that has a key within the bounds into one, and waits. Needed
+    /// for nothing; it makes scans of the range as fast as they can be.
+    pub fn compact(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<()> {
+        self.compact_with(lower, upper, &mut |_| ControlFlow::Continue(()))
     }
-    /// the same with progress; Break cancels (Cancelled)
+
+    /// As [`Db::compact`], telling `progress` how far it has come; Cancelled when that answers
+    /// `Break`, and then nothing has changed. No lock is held while it runs; closing the database
+    /// in it is Misuse.
     pub fn compact_with(
         &self,
-        _lower: Bound<&[u8]>,
-        _upper: Bound<&[u8]>,
-        _progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<()> {
-        todo!()
+        let engine = &self.handle.engine;
+        engine.flush()?;
+        let mut check = |done_bytes, total_bytes| {
+            IN_CALLBACK.with(|inside| inside.set(true));
+            let answer = progress(Progress { done_bytes, total_bytes });
+            IN_CALLBACK.with(|inside| inside.set(false));
+            answer
+        };
+        engine.compact_user_range(lower, upper, &mut check)
     }
-    /// idempotent; from any thread; children answer Closed afterwards; Values stay valid
+
+    /// Closes the database for all clones: waits for background work, makes everything
+    /// acknowledged durable and frees the directory. Any thread may close, any number of times.
+    ///
+    /// Afterwards calls answer Closed, those of snapshots and scans too; [`Value`]s stay valid.
+    /// Poisoned when writes had been refused. Misuse from within a callback.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        if IN_CALLBACK.with(Cell::get) {
+            return Err(Error::new(ErrorKind::Misuse, "close was called from within a callback"));
+        }
+        self.handle.engine.close()
     }
-    /// path as given at open
+
+    /// The path that it was opened with.
     pub fn path(&self) -> &Path {
-        todo!()
+        &self.handle.path
     }
-    /// opened with read_only
+
+    /// Whether it was opened for reading only.
     pub fn is_read_only(&self) -> bool {
-        todo!()
+        self.handle.engine.is_read_only()
     }
-    /// health
+
+    /// Whether anything stands in the way of writes.
     pub fn health(&self) -> Health {
-        todo!()
+        self.handle.engine.health()
     }
-    /// stats
+
+    /// Counts and sizes.
     pub fn stats(&self) -> Stats {
-        todo!()
+        self.handle.engine.stats()
+    }
+
+    #[inline]
+    fn write_one(
+        &self,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+        options: &WriteOptions,
+    ) -> Result<SeqNo> {
+        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
+        let entry = BatchEntry { kind, key: key.as_bytes(), value };
+        self.handle.engine.write(std::iter::once(entry), options)
+    }
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl crate::fs::sim::SimDisk {
+    /// [`Db::open`] on this disk.
+    pub fn open_db(&self, path: impl AsRef<Path>, options: &Options) -> Result<Db> {
+        Db::open_on(Arc::new(self.clone()), path.as_ref(), options)
+    }
+
+    /// [`Db::destroy`] on this disk.
+    pub fn destroy_db(&self, path: impl AsRef<Path>) -> Result<()> {
+        engine::destroy(self, path.as_ref())
+    }
+}
+
+thread_local! {
+    /// A callback of the user runs on this thread.
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Db({})", self.handle.path.display())
+    }
+}
+
+/// What clones, snapshots and scans share; dropping the last one closes the database.
+pub(crate) struct Handle {
+    engine: Arc<Engine>,
+    path: PathBuf,
+}
+
+impl Handle {
+    #[inline]
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8], at: Option<SeqNo>) -> Result<Option<Value>> {
+        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
+        let key = key.as_bytes();
+        let hash = self.engine.hash(key);
+        self.engine.with_view(at, |view, seqno| {
+            Ok(view.get(key, hash, seqno)?.map(|found| Value::new(&found)))
+        })
+    }
+
+    #[inline]
+    pub(crate) fn get_into(
+        &self,
+        key: &[u8],
+        buf: &mut [u8],
+        at: Option<SeqNo>,
+    ) -> Result<Option<usize>> {
+        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
+        let key = key.as_bytes();
+        let hash = self.engine.hash(key);
+        self.engine.with_view(at, |view, seqno| {
+            let Some(found) = view.get(key, hash, seqno)? else { return Ok(None) };
+            if let Some(target) = buf.get_mut(..found.value.len()) {
+                target.copy_from_slice(found.value);
+            }
+            Ok(Some(found.value.len()))
+        })
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, key: &[u8], at: Option<SeqNo>) -> Result<bool> {
+        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
+        let key = key.as_bytes();
+        let hash = self.engine.hash(key);
+        self.engine.with_view(at, |view, seqno| view.contains(key, hash, seqno))
+    }
+
+    pub(crate) fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        at: Option<SeqNo>,
+    ) -> Result<Vec<Option<Value>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        self.engine.with_view(at, |view, seqno| {
+            for chunk in keys.chunks(PREFETCHED) {
+                let mut encoded = Vec::with_capacity(chunk.len());
+                for key in chunk {
+                    let key = LookupKey::new(DEFAULT_KEYSPACE, key.as_ref())?;
+                    let hash = self.engine.hash(key.as_bytes());
+                    view.prefetch(key.as_bytes(), hash);
+                    encoded.push((key, hash));
+                }
+                for (key, hash) in &encoded {
+                    let found = view.get(key.as_bytes(), *hash, seqno)?;
+                    values.push(found.map(|found| Value::new(&found)));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    pub(crate) fn scan(
+        this: &Arc<Handle>,
+        options: &ScanOptions,
+        at: Option<SeqNo>,
+    ) -> Result<Scan> {
+        let (view, seqno) = this.engine.pin(at)?;
+        Ok(Scan::new(Arc::clone(this), view, seqno, options))
+    }
+
+    fn pop(&self, first: bool, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
+        self.engine.pop(first, options, |key, found| (key.to_vec(), Value::new(found)))
+    }
+}
+
+/// Keys whose cache misses overlap in `multi_get`.
+const PREFETCHED: usize = 16;
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Who wants to hear of a failure calls close.
+        let _ = self.engine.close();
     }
 }

@@ -24,21 +24,41 @@ mod coding;
 mod error;
 mod key;
 mod options;
+mod report;
 mod types;
 
+mod filename;
 mod fs;
 
+mod iter;
+
 mod batch;
+mod memtable;
+mod table;
+mod vlog;
+
+mod version;
+
+mod engine;
 
 mod db;
 mod scan;
 mod snapshot;
 mod value;
 
+/// A disk in memory that loses what real disks may lose: for crash and fault tests.
+#[cfg(any(test, feature = "sim"))]
+pub mod sim {
+    pub use crate::fs::sim::{
+        CrashPolicy, Effect, Fault, Filler, Keep, OpKind, Operation, SimDisk, Sizes, Times, Unit,
+    };
+}
+
 pub use batch::WriteBatch;
-pub use db::{Db, Health, Progress, Stats};
+pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Durability, OptionInfo, Options, WriteOptions};
+pub use report::{Health, Progress, Stats};
 pub use scan::{Entry, Scan, ScanOptions};
 pub use snapshot::Snapshot;
 pub use types::{FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};

@@ -1,33 +1,69 @@
-//! Snapshots.
-use crate::{Result, Scan, ScanOptions, SeqNo, Value};
-/// SKELETON: a frozen state of the database. Send + Sync. Dropping releases it. Reads after close answer Closed.
-#[derive(Debug)]
+//! Snapshots (layer L6).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::db::Handle;
+use crate::error::Result;
+use crate::scan::{Scan, ScanOptions};
+use crate::types::SeqNo;
+use crate::value::Value;
+
+/// A frozen state of the database: reads show it as it was when the snapshot was made.
+///
+/// Any thread may use it. While it lives, versions that it sees are kept; drop it to release them.
+/// After the database was closed its reads answer Closed.
 pub struct Snapshot {
-    _p: (),
+    handle: Arc<Handle>,
+    seqno: SeqNo,
 }
+
 impl Snapshot {
-    /// The newest write that this snapshot sees.
+    /// Registers a snapshot of the newest state.
+    pub(crate) fn new(handle: Arc<Handle>) -> Result<Snapshot> {
+        let seqno = handle.engine().register_snapshot()?;
+        Ok(Snapshot { handle, seqno })
+    }
+
+    /// The sequence number of the newest write that the snapshot sees.
     pub fn seqno(&self) -> SeqNo {
-        todo!()
+        self.seqno
     }
-    /// As Db::get.
-    pub fn get(&self, _key: &[u8]) -> Result<Option<Value>> {
-        todo!()
+
+    /// As [`Db::get`](crate::Db::get), of the frozen state.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.handle.get(key, Some(self.seqno))
     }
-    /// As Db::get_into.
-    pub fn get_into(&self, _key: &[u8], _buf: &mut [u8]) -> Result<Option<usize>> {
-        todo!()
+
+    /// As [`Db::get_into`](crate::Db::get_into), of the frozen state.
+    pub fn get_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
+        self.handle.get_into(key, buf, Some(self.seqno))
     }
-    /// As Db::contains.
-    pub fn contains(&self, _key: &[u8]) -> Result<bool> {
-        todo!()
+
+    /// As [`Db::contains`](crate::Db::contains), of the frozen state.
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        self.handle.contains(key, Some(self.seqno))
     }
-    /// As Db::multi_get.
-    pub fn multi_get<K: AsRef<[u8]>>(&self, _keys: &[K]) -> Result<Vec<Option<Value>>> {
-        todo!()
+
+    /// As [`Db::multi_get`](crate::Db::multi_get), of the frozen state.
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.handle.multi_get(keys, Some(self.seqno))
     }
-    /// As Db::scan.
-    pub fn scan(&self, _options: &ScanOptions) -> Result<Scan> {
-        todo!()
+
+    /// As [`Db::scan`](crate::Db::scan), of the frozen state.
+    pub fn scan(&self, options: &ScanOptions) -> Result<Scan> {
+        Handle::scan(&self.handle, options, Some(self.seqno))
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.handle.engine().release_snapshot(self.seqno);
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Snapshot(seqno: {})", self.seqno)
     }
 }

@@ -1,23 +1,95 @@
-//! A value that was read: pinned mapped memory or a small copy.
-/// SKELETON: bytes of a value; stays valid after close.
+//! Values that were read (layer L6): pinned mapped memory, or a small copy.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::engine::{Found, Owner};
+use crate::table::Table;
+use crate::vlog::Segment;
+
+/// Values up to this length are copied: cheaper than pinning, and no file is kept for them.
+const INLINE_LEN: usize = 119;
+
+/// The bytes of a value. Long ones are not copied: they point into the mapped file that holds
+/// them, which stays mapped, whatever happens to the database, until the last clone is dropped.
+///
+/// Any thread may use it; it stays valid after the database was closed.
 #[derive(Clone)]
-pub struct Value {
-    bytes: Vec<u8>,
+pub struct Value(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Inline { len: u8, bytes: [u8; INLINE_LEN] },
+    Pinned { ptr: *const u8, len: usize, _pin: Pin },
 }
+
+/// What keeps the bytes mapped.
+#[derive(Clone)]
+enum Pin {
+    Segment { _file: Arc<Segment> },
+    Table { _file: Arc<Table> },
+}
+
+// SAFETY: the bytes are immutable and stay mapped while `_pin` lives, which is Send and Sync.
+unsafe impl Send for Value {}
+// SAFETY: as for Send; shared reading of immutable bytes.
+unsafe impl Sync for Value {}
+
 impl Value {
-    /// The bytes as a vector of their own.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.bytes.clone()
+    /// Copies a short value, pins a long one.
+    #[inline]
+    pub(crate) fn new(found: &Found<'_>) -> Value {
+        let value = found.value;
+        if value.len() <= INLINE_LEN {
+            let mut bytes = [0; INLINE_LEN];
+            bytes[..value.len()].copy_from_slice(value);
+            return Value(Repr::Inline { len: value.len() as u8, bytes });
+        }
+        let _pin = match found.owner {
+            Owner::Segment(segment) => Pin::Segment { _file: Arc::clone(segment) },
+            Owner::Table(table) => Pin::Table { _file: Arc::clone(table) },
+        };
+        Value(Repr::Pinned { ptr: value.as_ptr(), len: value.len(), _pin })
     }
 }
-impl std::ops::Deref for Value {
+
+impl Deref for Value {
     type Target = [u8];
+
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.0 {
+            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            // SAFETY: `ptr` points to `len` bytes of a file's map that `_pin` keeps mapped; the
+            // bytes of tables and of published records never change.
+            Repr::Pinned { ptr, len, .. } => unsafe { std::slice::from_raw_parts(*ptr, *len) },
+        }
     }
 }
+
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
         self
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialEq<[u8]> for Value {
+    fn eq(&self, other: &[u8]) -> bool {
+        **self == *other
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({} bytes)", self.len())
     }
 }

@@ -4,6 +4,8 @@
 //! Every method answers an [`Error`](crate::error::Error) that names the path. Nothing here knows
 //! what is in a file.
 
+#[cfg(test)]
+mod conformance;
 mod os;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;
@@ -197,6 +199,18 @@ impl Window {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The `len` bytes at `offset`, for writing.
+    ///
+    /// # Panics
+    /// Beyond the end of the window.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        assert!(offset <= self.len && len <= self.len - offset);
+        // SAFETY: the range lies in the window (checked above), which only its one owner writes,
+        // and readers read only what he has published.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(offset), len) }
     }
 
     /// Copies `bytes` to `offset`.

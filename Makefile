@@ -1,0 +1,148 @@
+# The commands of the project; `make` or `make help` lists them.
+#
+#   make demo DIR=/any/folder        make test        make bench BENCH_ARGS="--entries 1000000"
+
+CARGO ?= cargo
+PYTHON ?= python3
+CFLAGS ?= -O2 -g
+CXXFLAGS ?= -O2 -g
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(TARGET)/venv
+LIB := $(TARGET)/lib
+DEMO := $(TARGET)/demo
+HELLO := $(TARGET)/hello
+
+# The folder that `make demo` stores; the default is Python's standard library.
+DIR ?=
+BENCH_ARGS ?=
+
+WARNINGS := -Wall -Wextra -pedantic -Werror
+C_FLAGS := -std=c99 -Iinclude $(CFLAGS)
+# Programs find the library beside themselves, wherever the repository lies.
+LINK := -L$(LIB) -ltoykv -Wl,-rpath,'$$ORIGIN/../lib'
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_REQUIRE_VIRTUALENV := 1
+export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
+
+.PHONY: help demo test bench clean
+.PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
+.PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help: ## List the commands
+	@awk '/^[a-z]+:/ { sub(/:.*/, "", $$1); name = $$1 } \
+	    name && sub(/.*## /, "") { printf "make %-8s %s\n", name, $$0; name = "" }' Makefile
+
+demo: import_tree python ## Store a folder from C, ask about it from Python (DIR=/any/folder)
+	@rm -rf $(DEMO)/database
+	@dir="$(DIR)"; [ -n "$$dir" ] || \
+	    dir=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
+	echo; echo "== import_tree: $$dir, through libtoykv.so"; \
+	$(DEMO)/import_tree "$$dir" $(DEMO)/database
+	@echo; echo "== query_tree: the same database from Python"
+	@$(VENV)/bin/python examples/python/query_tree.py $(DEMO)/database
+
+test: tools test-format test-lint test-rust test-doc test-examples test-python test-demo \
+      test-bench ## Everything that must pass, as .ci/run does
+	@echo; echo "make test: every step above succeeded"
+
+bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine idle
+	$(CARGO) run --release --package toykv-bench -- $(BENCH_ARGS)
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
+
+# --- What is needed -------------------------------------------------------------------------
+
+tools: need-rust need-cc need-cxx need-python
+
+need-rust:
+	@command -v $(CARGO) >/dev/null 2>&1 || \
+	    { echo "make: $(CARGO) is missing: install Rust, https://rustup.rs" >&2; exit 1; }
+
+need-cc:
+	@command -v $(CC) >/dev/null 2>&1 || \
+	    { echo "make: no C compiler ($(CC)): install gcc or clang, or set CC" >&2; exit 1; }
+
+need-cxx:
+	@command -v $(CXX) >/dev/null 2>&1 || \
+	    { echo "make: no C++ compiler ($(CXX)): install g++ or clang++, or set CXX" >&2; exit 1; }
+
+need-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "make: $(PYTHON) is missing or older than 3.11: install it, or set PYTHON" >&2; exit 1; }
+
+# A virtual environment of our own: nothing is installed into the system's Python.
+venv: need-python
+	@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv --clear $(VENV) || \
+	    $(PYTHON) -m virtualenv --clear $(VENV) || \
+	    { rm -rf $(VENV); \
+	      echo "make: $(PYTHON) cannot make a virtual environment with pip in it: install the" \
+	           "package python3-venv (Debian, Ubuntu) or virtualenv" >&2; exit 1; }
+
+# --- What is built --------------------------------------------------------------------------
+
+# The library as installed: the file is named after its soname, the linker's name points at it.
+lib: need-rust
+	$(CARGO) build --release --package toykv-ffi
+	@mkdir -p $(LIB)
+	@ln -sf ../release/libtoykv.so $(LIB)/libtoykv.so.0
+	@ln -sf libtoykv.so.0 $(LIB)/libtoykv.so
+
+import_tree: lib need-cc
+	@mkdir -p $(DEMO)
+	$(CC) $(C_FLAGS) -o $(DEMO)/import_tree examples/c/import_tree.c $(LINK)
+
+# Built by the maturin of the environment, so that a second build only does what changed.
+python: venv need-rust
+	$(VENV)/bin/pip install --quiet 'maturin>=1.16,<2'
+	PATH="$$(cd $(VENV)/bin && pwd):$$PATH" $(VENV)/bin/pip install --quiet \
+	    --no-build-isolation --force-reinstall --no-deps ./python
+
+# --- The steps of `make test` ---------------------------------------------------------------
+
+test-format:
+	$(CARGO) fmt --all --check
+
+test-lint:
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --package toykv --all-targets --features sim -- --deny warnings
+
+# Unit tests, documentation tests, the house rules, the header's drift, exported symbols, and the
+# C and C++ programs that the library's tests compile; then the engine's black-box tests on the
+# simulated disk.
+test-rust:
+	$(CARGO) test --workspace
+	$(CARGO) test --package toykv --features sim --test it
+
+test-doc:
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
+
+# The same program in three languages prints the same lines.
+test-examples: lib python need-cc
+	@rm -rf $(HELLO); mkdir -p $(HELLO)
+	$(CC) $(C_FLAGS) $(WARNINGS) -o $(HELLO)/hello examples/c/hello.c $(LINK)
+	$(HELLO)/hello $(HELLO)/c.db >$(HELLO)/c.out
+	$(CARGO) run --quiet --package toykv --example hello -- $(HELLO)/rust.db >$(HELLO)/rust.out
+	$(VENV)/bin/python examples/python/hello.py $(HELLO)/python.db >$(HELLO)/python.out
+	diff examples/hello.expected $(HELLO)/c.out
+	diff examples/hello.expected $(HELLO)/rust.out
+	diff examples/hello.expected $(HELLO)/python.out
+
+test-python: python
+	$(VENV)/bin/pip install --quiet pytest mypy
+	$(VENV)/bin/python -m pytest python/tests
+	$(VENV)/bin/python -m mypy.stubtest toykv
+
+# The programs of `make demo`, on this repository's own sources.
+test-demo: lib python need-cc
+	@mkdir -p $(DEMO); rm -rf $(DEMO)/test
+	$(CC) $(C_FLAGS) $(WARNINGS) -o $(DEMO)/import_tree examples/c/import_tree.c $(LINK)
+	$(DEMO)/import_tree core $(DEMO)/test src/
+	$(VENV)/bin/python examples/python/query_tree.py $(DEMO)/test src/
+
+test-bench: need-rust
+	$(CARGO) run --quiet --package toykv-bench -- --quick \
+	    --dir $(TARGET)/bench/test --out $(TARGET)/bench/test.jsonl

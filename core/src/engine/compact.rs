@@ -1,0 +1,284 @@
+//! Compaction (layer L5): neighbouring runs become one. Versions that nobody sees go, and so do
+//! tombstones where nothing older is left.
+//!
+//! Invariant AGE: the result takes the place, and the number, of the newest input; inputs are
+//! neighbours; runs that arrive meanwhile are newer. Reads its input with `pread`, so that a scan
+//! of everything does not touch the maps.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::obsolete;
+use super::pick::{Job, input_numbers, pick, pick_range};
+use super::retain::Retain;
+use super::run_writer::{FinishedRun, RunWriter};
+use super::state::{Change, Counters, Engine, lock, wait};
+use super::view::{Run, Version};
+use crate::error::{Error, ErrorKind, Result};
+use crate::iter::{Cursor, Merge};
+use crate::table::{IterMode, Table, TableIter};
+use crate::types::SeqNo;
+use crate::version::{KeyRange, RunMeta, VersionState};
+
+/// Entries between two looks at whether to go on.
+const CHECK_EVERY: u64 = 4096;
+
+/// Asks the owner of a job whether to go on, with bytes read so far.
+type Check<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// A job with the files it works on.
+struct Plan {
+    inputs: Vec<RunMeta>,
+    bottom: bool,
+    join: bool,
+    version: Arc<Version>,
+    first: usize,
+}
+
+impl Engine {
+    /// Does the most useful compaction in the background. False when there is none.
+    pub(crate) fn compact_once(&self) -> Result<bool> {
+        let Some(plan) = self.plan(pick, true)? else { return Ok(false) };
+        let mut go_on = |_| match lock(&self.shared).stop {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let result = self.run_plan(&plan, &mut go_on);
+        self.release(&plan);
+        match result {
+            Err(error) if error.kind() == ErrorKind::Cancelled => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Merges every run that has a key in `range` into one. `check` is called with bytes read.
+    pub(crate) fn compact_range(
+        &self,
+        range: KeyRange<'_>,
+        check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let _job = self.begin_job()?;
+        lock(&self.shared).manual_compactions += 1;
+        let result = self.compact_range_alone(range, check);
+        lock(&self.shared).manual_compactions -= 1;
+        self.work.notify_all();
+        obsolete::collect(self);
+        result
+    }
+
+    fn compact_range_alone(
+        &self,
+        range: KeyRange<'_>,
+        check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut shared = lock(&self.shared);
+        while !shared.busy_runs.is_empty() && !shared.stop {
+            shared = wait(&self.done, shared);
+        }
+        drop(shared);
+        let Some(plan) = self.plan(|state, _| pick_range(state, range), false)? else {
+            return Ok(());
+        };
+        let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
+        let mut go_on = |read| match lock(&self.shared).stop {
+            true => ControlFlow::Break(()),
+            false => check(read, total),
+        };
+        let result = self.run_plan(&plan, &mut go_on);
+        self.release(&plan);
+        result
+    }
+
+    /// Chooses a job and marks its runs as busy.
+    fn plan(
+        &self,
+        choose: impl FnOnce(&VersionState, &[u64]) -> Option<Job>,
+        automatic: bool,
+    ) -> Result<Option<Plan>> {
+        let files = self.files()?;
+        let mut shared = lock(&self.shared);
+        if shared.stop || (automatic && shared.manual_compactions > 0) {
+            return Ok(None);
+        }
+        let Some(job) = choose(&files.state, &shared.busy_runs) else { return Ok(None) };
+        let (first, count, bottom, join) = match job {
+            Job::Merge { first, count, bottom } => (first, count, bottom, false),
+            Job::Join { newer } => (newer, 2, false, true),
+        };
+        let inputs = files.state.runs[first..first + count].to_vec();
+        shared.busy_runs.extend(inputs.iter().map(|run| run.id));
+        let version = Arc::clone(&self.view.load().version);
+        Ok(Some(Plan { inputs, bottom, join, version, first }))
+    }
+
+    fn release(&self, plan: &Plan) {
+        let mut shared = lock(&self.shared);
+        shared.busy_runs.retain(|id| !plan.inputs.iter().any(|run| run.id == *id));
+        drop(shared);
+        self.done.notify_all();
+        self.work.notify_all();
+    }
+
+    fn run_plan(&self, plan: &Plan, check: Check<'_>) -> Result<()> {
+        let Some(newest) = plan.inputs.first() else { return Ok(()) };
+        let mut change = Change::default();
+        for number in input_numbers(&plan.inputs) {
+            change.edit.remove_table(number);
+        }
+        if plan.join {
+            for meta in plan.inputs.iter().flat_map(|run| &run.tables) {
+                change.edit.add_table(newest.id, (**meta).clone());
+            }
+            return self.commit(change);
+        }
+        let run = self.merge(plan, check)?;
+        let committed = run.open(&self.env).and_then(|tables| {
+            change.tables = tables;
+            for meta in &run.metas {
+                change.edit.add_table(newest.id, meta.clone());
+            }
+            self.commit(change)
+        });
+        if let Err(error) = committed {
+            if !self.is_poisoned.load(Ordering::Relaxed) {
+                run.discard(&self.env);
+            }
+            return Err(error);
+        }
+        let counters = &self.env.counters;
+        Counters::add(&counters.compactions, 1);
+        Counters::add(&counters.compaction_bytes_written, run.size_bytes);
+        obsolete::collect(self);
+        Ok(())
+    }
+
+    /// Writes the merged run.
+    fn merge(&self, plan: &Plan, check: Check<'_>) -> Result<FinishedRun> {
+        let runs = &plan.version.runs[plan.first..plan.first + plan.inputs.len()];
+        let base = plan.inputs.iter().map(RunMeta::min_seqno).min().unwrap_or(0);
+        let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
+        let entries: u64 = plan.inputs.iter().map(RunMeta::entries).sum();
+        let mut retain = Retain::new(self.snapshots(), plan.bottom);
+        let mut merge = Merge::new(runs.iter().map(RunSource::new).collect());
+        let mut writer = RunWriter::new(&self.env, base);
+        let mut last_key: Option<Vec<u8>> = None;
+        let mut seen = 0u64;
+        merge.seek(b"")?;
+        while merge.valid() {
+            if seen.is_multiple_of(CHECK_EVERY) {
+                let read =
+                    (u128::from(total) * u128::from(seen) / u128::from(entries.max(1))) as u64;
+                if check(read).is_break() {
+                    return Err(Error::new(ErrorKind::Cancelled, "compaction was cancelled"));
+                }
+            }
+            seen += 1;
+            let source = merge.current();
+            copy_entry(source, &mut retain, &mut writer, &mut last_key, base, plan.bottom)?;
+            merge.advance()?;
+        }
+        Counters::add(&self.env.counters.compaction_bytes_read, total);
+        writer.finish()
+    }
+}
+
+/// Writes the current entry of a source unless nobody needs it.
+#[inline]
+fn copy_entry(
+    source: &RunSource,
+    retain: &mut Retain,
+    writer: &mut RunWriter<'_>,
+    last_key: &mut Option<Vec<u8>>,
+    base: SeqNo,
+    bottom: bool,
+) -> Result<()> {
+    let iter = source.iter();
+    let key = iter.key();
+    match last_key {
+        Some(last) if last == key => {}
+        Some(last) => {
+            last.clear();
+            last.extend_from_slice(key);
+            retain.start_key();
+        }
+        None => *last_key = Some(key.to_vec()),
+    }
+    let (seqno, kind) = (iter.seqno(), iter.kind());
+    if !retain.keep(seqno, kind) {
+        return Ok(());
+    }
+    // Who sees it sees it always: at the bottom the smallest number does, and takes no space.
+    let seqno = if bottom && retain.visible_to_all(seqno) { base } else { seqno };
+    writer.add(key, seqno, kind, iter.value())
+}
+
+/// All entries of a run, read in order.
+struct RunSource {
+    tables: Vec<Arc<Table>>,
+    index: usize,
+    iter: Option<TableIter>,
+}
+
+impl RunSource {
+    fn new(run: &Run) -> RunSource {
+        let tables = run.tables.iter().map(|(_, table)| Arc::clone(table)).collect();
+        RunSource { tables, index: 0, iter: None }
+    }
+
+    #[inline]
+    fn iter(&self) -> &TableIter {
+        self.iter.as_ref().expect("a valid source has a table open")
+    }
+
+    fn open_from(&mut self, index: usize) -> Result<()> {
+        self.index = index;
+        self.iter = None;
+        if let Some(table) = self.tables.get(index) {
+            let mut iter = TableIter::new(Arc::clone(table), IterMode::Buffered)?;
+            iter.seek_to_first()?;
+            self.iter = Some(iter);
+        }
+        Ok(())
+    }
+}
+
+impl Cursor for RunSource {
+    /// Only to the start: a compaction reads everything.
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        debug_assert!(key.is_empty());
+        self.open_from(0)
+    }
+    fn seek_before(&mut self, _key: &[u8]) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "compaction only reads forward"))
+    }
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        if let Some(iter) = &mut self.iter {
+            iter.next()?;
+            if !iter.valid() {
+                return self.open_from(self.index + 1);
+            }
+        }
+        Ok(())
+    }
+    fn prev(&mut self) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "compaction only reads forward"))
+    }
+    #[inline]
+    fn valid(&self) -> bool {
+        self.iter.as_ref().is_some_and(TableIter::valid)
+    }
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.iter().key()
+    }
+}
+
+impl Engine {
+    /// Whether a compaction would find work now.
+    pub(crate) fn wants_compaction(&self) -> bool {
+        let runs = self.view.load().version.runs.len();
+        runs > 1 && !self.closed.load(Ordering::Relaxed)
+    }
+}

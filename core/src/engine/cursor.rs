@@ -1,0 +1,443 @@
+//! Ordered reads (layer L5): one cursor over memtables and runs that shows each live key once.
+//!
+//! Invariant SNAP: the cursor shows the state at one sequence number in one pinned view, whatever
+//! happens meanwhile. Children show each user key once, as the newest version that the reader may
+//! see; of equal keys the newest child's wins; tombstones are passed over.
+
+use std::sync::Arc;
+
+use super::read::{Found, Owner};
+use super::view::{MemPart, View};
+use crate::error::Result;
+use crate::iter::{Cursor, Merge};
+use crate::memtable::{MemEntry, MemIter};
+use crate::table::{IterMode, TableIter};
+use crate::types::{Kind, SeqNo};
+
+/// A position over the whole tree between two bounds.
+pub(crate) struct TreeCursor {
+    view: Arc<View>,
+    merge: Merge<Child>,
+    /// Several children may hold the same key.
+    several: bool,
+    /// Encoded, inclusive.
+    lower: Vec<u8>,
+    /// Encoded, exclusive.
+    upper: Vec<u8>,
+    forward: bool,
+    valid: bool,
+    /// The key being left behind.
+    key: Vec<u8>,
+}
+
+impl TreeCursor {
+    /// A cursor over keys in `lower..upper` at `seqno`; invalid until a seek.
+    pub(crate) fn new(view: Arc<View>, seqno: SeqNo, lower: Vec<u8>, upper: Vec<u8>) -> TreeCursor {
+        let mut children = Vec::with_capacity(view.parts.len() + view.version.runs.len());
+        for part in view.parts.iter().filter(|part| !part.memtable.is_empty()) {
+            children.push(Child::Mem(MemChild::new(part, seqno)));
+        }
+        for (index, run) in view.version.runs.iter().enumerate() {
+            let first = run.position(&lower);
+            let overlaps = |at: usize| *run.tables[at].0.smallest < *upper;
+            if first < run.tables.len() && overlaps(first) {
+                children.push(Child::Run(RunChild::new(Arc::clone(&view), index, seqno)));
+            }
+        }
+        let several = children.len() > 1;
+        let merge = Merge::new(children);
+        let key = Vec::new();
+        TreeCursor { view, merge, several, lower, upper, forward: true, valid: false, key }
+    }
+
+    /// Whether the cursor is on an entry.
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        self.valid
+    }
+
+    /// The encoded key.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        self.merge.key()
+    }
+
+    /// The value; a large one is found in the value log now.
+    #[inline]
+    pub(crate) fn value(&self) -> Result<&[u8]> {
+        Ok(self.found()?.value)
+    }
+
+    /// The value with what keeps it in memory.
+    #[inline]
+    pub(crate) fn found(&self) -> Result<Found<'_>> {
+        match self.merge.current() {
+            Child::Mem(child) => {
+                Ok(Found { value: child.value()?, owner: Owner::Segment(&child.part.segment) })
+            }
+            Child::Run(child) if child.kind() == Kind::Pointer => {
+                self.view.resolve(self.key(), child.iter().value())
+            }
+            Child::Run(child) => {
+                let (_, table) = &child.view.version.runs[child.run].tables[child.table];
+                Ok(Found { value: child.iter().value(), owner: Owner::Table(table) })
+            }
+        }
+    }
+
+    /// To the first entry at or above `key` within the bounds.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.valid = false;
+        self.forward = true;
+        let from = key.max(self.lower.as_slice());
+        self.merge.seek(from)?;
+        self.settle()
+    }
+
+    /// To the last entry below `key` within the bounds.
+    pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.valid = false;
+        self.forward = false;
+        let from = key.min(self.upper.as_slice());
+        self.merge.seek_before(from)?;
+        self.settle()
+    }
+
+    /// To the first entry within the bounds.
+    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+        self.seek(b"")
+    }
+
+    /// To the last entry within the bounds.
+    pub(crate) fn seek_to_last(&mut self) -> Result<()> {
+        self.valid = false;
+        self.forward = false;
+        self.merge.seek_before(&self.upper)?;
+        self.settle()
+    }
+
+    /// One entry up. Only on an entry.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<()> {
+        if !self.forward {
+            let mut above = self.merge.key().to_vec();
+            above.push(0);
+            return self.seek(&above);
+        }
+        self.valid = false;
+        self.leave_key()?;
+        self.settle()
+    }
+
+    /// One entry down. Only on an entry.
+    #[inline]
+    pub(crate) fn prev(&mut self) -> Result<()> {
+        if self.forward {
+            let key = self.merge.key().to_vec();
+            return self.seek_before(&key);
+        }
+        self.valid = false;
+        self.leave_key()?;
+        self.settle()
+    }
+
+    /// Moves every child off the current key.
+    #[inline]
+    fn leave_key(&mut self) -> Result<()> {
+        if !self.several {
+            return self.merge.advance();
+        }
+        self.key.clear();
+        self.key.extend_from_slice(self.merge.key());
+        self.merge.advance()?;
+        while self.merge.valid() && self.merge.key() == self.key.as_slice() {
+            self.merge.advance()?;
+        }
+        Ok(())
+    }
+
+    /// Passes over tombstones; ends at the bounds.
+    #[inline]
+    fn settle(&mut self) -> Result<()> {
+        while self.merge.valid() {
+            let key = self.merge.key();
+            let inside = if self.forward {
+                key < self.upper.as_slice()
+            } else {
+                key >= self.lower.as_slice()
+            };
+            if !inside {
+                return Ok(());
+            }
+            if self.merge.current().kind() != Kind::Delete {
+                self.valid = true;
+                return Ok(());
+            }
+            self.leave_key()?;
+        }
+        Ok(())
+    }
+}
+
+/// A source of the merge.
+enum Child {
+    Mem(MemChild),
+    Run(RunChild),
+}
+
+impl Child {
+    #[inline]
+    fn kind(&self) -> Kind {
+        match self {
+            Child::Mem(child) => child.entry.kind,
+            Child::Run(child) => child.kind(),
+        }
+    }
+}
+
+impl Cursor for Child {
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        match self {
+            Child::Mem(child) => child.seek(key),
+            Child::Run(child) => child.seek(key),
+        }
+    }
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        match self {
+            Child::Mem(child) => child.seek_before(key),
+            Child::Run(child) => child.seek_before(key),
+        }
+    }
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        match self {
+            Child::Mem(child) => child.next(),
+            Child::Run(child) => child.next(),
+        }
+    }
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        match self {
+            Child::Mem(child) => child.prev(),
+            Child::Run(child) => child.prev(),
+        }
+    }
+    #[inline]
+    fn valid(&self) -> bool {
+        match self {
+            Child::Mem(child) => child.iter.valid(),
+            Child::Run(child) => child.iter.as_ref().is_some_and(TableIter::valid),
+        }
+    }
+    #[inline]
+    fn key(&self) -> &[u8] {
+        match self {
+            Child::Mem(child) => child.iter.key(),
+            Child::Run(child) => child.iter().key(),
+        }
+    }
+}
+
+/// A memtable at one sequence number.
+struct MemChild {
+    part: Arc<MemPart>,
+    iter: MemIter,
+    seqno: SeqNo,
+    entry: MemEntry,
+}
+
+impl MemChild {
+    fn new(part: &Arc<MemPart>, seqno: SeqNo) -> MemChild {
+        let entry = MemEntry { seqno: 0, kind: Kind::Delete, offset: 0, value_len: 0 };
+        MemChild { part: Arc::clone(part), iter: part.memtable.iter(), seqno, entry }
+    }
+
+    fn value(&self) -> Result<&[u8]> {
+        let key_len = self.iter.key().len();
+        self.part.segment.value(self.entry.offset, key_len, self.entry.value_len)
+    }
+
+    /// Goes on until a key has a version for this reader.
+    #[inline]
+    fn settle(&mut self, step: fn(&mut MemIter)) -> Result<()> {
+        while self.iter.valid() {
+            if let Some(entry) = self.iter.entry(self.seqno) {
+                self.entry = entry;
+                break;
+            }
+            step(&mut self.iter);
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.iter.seek(key);
+        self.settle(MemIter::next)
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.iter.seek_before(key);
+        self.settle(MemIter::prev)
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        self.iter.next();
+        self.settle(MemIter::next)
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        self.iter.prev();
+        self.settle(MemIter::prev)
+    }
+}
+
+/// A run at one sequence number: its tables one after the other.
+struct RunChild {
+    view: Arc<View>,
+    run: usize,
+    table: usize,
+    iter: Option<TableIter>,
+    seqno: SeqNo,
+    key: Vec<u8>,
+}
+
+impl RunChild {
+    fn new(view: Arc<View>, run: usize, seqno: SeqNo) -> RunChild {
+        RunChild { view, run, table: 0, iter: None, seqno, key: Vec::new() }
+    }
+
+    /// The iterator of a child that is valid.
+    #[inline]
+    fn iter(&self) -> &TableIter {
+        self.iter.as_ref().expect("a valid run has a table open")
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        self.iter().kind()
+    }
+
+    /// Opens the table at `index`; none when there is no such table.
+    fn open(&mut self, index: usize) -> Result<Option<&mut TableIter>> {
+        if self.table != index || self.iter.is_none() {
+            let tables = &self.view.version.runs[self.run].tables;
+            let Some((_, table)) = tables.get(index) else {
+                self.iter = None;
+                return Ok(None);
+            };
+            self.iter = Some(TableIter::new(Arc::clone(table), IterMode::Mapped)?);
+            self.table = index;
+        }
+        Ok(self.iter.as_mut())
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        let index = self.view.version.runs[self.run].position(key);
+        if let Some(iter) = self.open(index)? {
+            iter.seek(key)?;
+        }
+        self.settle_forward()
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        let tables = &self.view.version.runs[self.run].tables;
+        let after = tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key);
+        let Some(index) = after.checked_sub(1) else {
+            self.iter = None;
+            return Ok(());
+        };
+        if let Some(iter) = self.open(index)? {
+            iter.seek_before(key)?;
+        }
+        self.settle_backward()
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        let Some(iter) = &mut self.iter else { return Ok(()) };
+        iter.next()?;
+        while iter.valid() && iter.is_older_version() {
+            iter.next()?;
+        }
+        self.settle_forward()
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        let Some(iter) = &mut self.iter else { return Ok(()) };
+        if iter.is_older_version() {
+            self.key.clear();
+            self.key.extend_from_slice(iter.key());
+            iter.seek_before(&self.key)?;
+        } else {
+            iter.prev()?;
+            to_newest(iter, &mut self.key)?;
+        }
+        self.settle_backward()
+    }
+
+    /// From an entry whose newer versions are out of the way to one that the reader sees.
+    #[inline]
+    fn settle_forward(&mut self) -> Result<()> {
+        while let Some(iter) = &mut self.iter {
+            while iter.valid() {
+                if iter.seqno() <= self.seqno {
+                    return Ok(());
+                }
+                iter.next()?;
+            }
+            let next = self.table + 1;
+            if let Some(iter) = self.open(next)? {
+                iter.seek_to_first()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the newest version of a key to one that the reader sees, of this or a lower key.
+    #[inline]
+    fn settle_backward(&mut self) -> Result<()> {
+        while let Some(iter) = &mut self.iter {
+            while iter.valid() {
+                if iter.seqno() <= self.seqno {
+                    return Ok(());
+                }
+                self.key.clear();
+                self.key.extend_from_slice(iter.key());
+                iter.next()?;
+                while iter.valid() && iter.is_older_version() {
+                    if iter.seqno() <= self.seqno {
+                        return Ok(());
+                    }
+                    iter.next()?;
+                }
+                iter.seek_before(&self.key)?;
+            }
+            let Some(previous) = self.table.checked_sub(1) else {
+                self.iter = None;
+                return Ok(());
+            };
+            self.iter = None;
+            if let Some(iter) = self.open(previous)? {
+                iter.seek_to_last()?;
+            }
+            if let Some(iter) = &mut self.iter {
+                to_newest(iter, &mut self.key)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// From the oldest version of a key to its newest.
+#[inline]
+fn to_newest(iter: &mut TableIter, scratch: &mut Vec<u8>) -> Result<()> {
+    if iter.valid() && iter.is_older_version() {
+        scratch.clear();
+        scratch.extend_from_slice(iter.key());
+        iter.seek(scratch)?;
+    }
+    Ok(())
+}

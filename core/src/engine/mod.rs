@@ -1,0 +1,30 @@
+//! The verbs of the store (layer L5), one file each, over the shared [`state`].
+//!
+//! Locks are taken in this order: `writer`, `files`, `shared`; the sync queue's lock is taken alone
+//! or inside `writer`. Readers take none of them. Every durable change of the file set is a
+//! `VersionEdit` committed by `state::Engine::commit`; every deletion of a file is in `obsolete`.
+
+mod background;
+mod compact;
+mod count;
+mod cursor;
+mod flush;
+mod insight;
+mod obsolete;
+mod open;
+mod pick;
+mod pop;
+mod read;
+mod retain;
+mod run_writer;
+mod state;
+mod sync;
+mod view;
+mod write;
+mod write_large;
+
+pub(crate) use cursor::TreeCursor;
+pub(crate) use open::{destroy, open};
+pub(crate) use read::{Found, Owner};
+pub(crate) use state::Engine;
+pub(crate) use view::View;

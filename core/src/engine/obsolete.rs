@@ -1,0 +1,114 @@
+//! Files that nobody needs any more (layer L5): the only place that deletes files of a database.
+//!
+//! Invariant PINNED: a file goes only when no version names it and no reader holds it.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::state::{Engine, Env, Files, Shared, lock};
+use crate::error::Result;
+use crate::filename::FileName;
+use crate::fs::{FileSystem, PathKind};
+use crate::types::FileNumber;
+use crate::version::Manifest;
+
+/// A file that left the state.
+pub(crate) struct Obsolete {
+    path: PathBuf,
+    /// Readers hold clones of it.
+    pin: Arc<dyn Any + Send + Sync>,
+}
+
+/// Moves the open files that the state no longer names to the list of obsolete ones.
+pub(crate) fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared) {
+    let dir = &engine.env.dir;
+    let live = files.state.tables().map(|meta| meta.number).collect::<HashSet<_>>();
+    for (number, table) in files.tables.extract_if(|number, _| !live.contains(number)) {
+        shared.obsolete.push(Obsolete { path: FileName::Table(number).path(dir), pin: table });
+    }
+    let segments = &files.state.segments;
+    for (id, segment) in files.segments.extract_if(|id, _| !segments.contains_key(id)) {
+        shared.obsolete.push(Obsolete { path: FileName::Segment(id).path(dir), pin: segment });
+    }
+    engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
+}
+
+/// Deletes a manifest that CURRENT no longer names.
+pub(crate) fn retire_manifest(engine: &Engine, manifest: &Manifest) {
+    let path = FileName::Manifest(manifest.number()).path(&engine.env.dir);
+    lock(&engine.shared).obsolete.push(Obsolete { path, pin: Arc::new(()) });
+    engine.has_obsolete.store(true, Ordering::Relaxed);
+}
+
+/// Deletes the obsolete files that nobody holds. A file that cannot be deleted now is an orphan
+/// for the next open; nothing depends on its absence.
+pub(crate) fn collect(engine: &Engine) {
+    if !engine.has_obsolete.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut ready = Vec::new();
+    {
+        let mut shared = lock(&engine.shared);
+        ready.extend(shared.obsolete.extract_if(.., |file| Arc::strong_count(&file.pin) == 1));
+        engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
+    }
+    for file in ready {
+        drop(file.pin);
+        let _ = engine.env.fs.remove_file(&file.path);
+    }
+}
+
+/// Deletes tables that were being built when their job failed or was cancelled.
+pub(crate) fn discard_tables(env: &Env, numbers: &[FileNumber]) {
+    for number in numbers {
+        let _ = env.fs.remove_file(&FileName::Table(*number).path(&env.dir));
+    }
+}
+
+/// Deletes a segment that was created but could not be registered.
+pub(crate) fn discard_segment(env: &Env, number: FileNumber) {
+    let _ = env.fs.remove_file(&FileName::Segment(number).path(&env.dir));
+}
+
+/// Deletes what a failed open made.
+pub(crate) fn discard_made(env: &Env, made: &[FileName]) {
+    for name in made {
+        let _ = env.fs.remove_file(&name.path(&env.dir));
+    }
+}
+
+/// Deletes a whole database: CURRENT first, so that no half of it can be opened; foreign files
+/// stay, and with them the directory.
+pub(crate) fn delete_all(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    fs.remove_file(&FileName::Current.path(dir))?;
+    fs.sync_dir(dir)?;
+    let mut empty = true;
+    for entry in fs.list_dir(dir)? {
+        match FileName::parse(&entry.name) {
+            Some(FileName::Lock) => {}
+            Some(_) if entry.kind == PathKind::File => fs.remove_file(&dir.join(&entry.name))?,
+            _ => empty = false,
+        }
+    }
+    fs.remove_file(&FileName::Lock.path(dir))?;
+    if empty { fs.remove_dir(dir) } else { Ok(()) }
+}
+
+/// Deletes what an earlier process left behind: files with the database's own kind of names that
+/// `is_live` denies. Foreign files stay.
+pub(crate) fn delete_orphans(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    is_live: impl Fn(FileName) -> bool,
+) -> Result<()> {
+    for entry in fs.list_dir(dir)? {
+        let Some(name) = FileName::parse(&entry.name) else { continue };
+        if entry.kind == PathKind::File && !is_live(name) {
+            fs.remove_file(&dir.join(&entry.name))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,441 @@
+//! Opening, recovering, closing and destroying a database (layer L5).
+//!
+//! Invariant RECOV: recovery writes what it replayed into new files and commits once, by making a
+//! new manifest the live one; until then nothing of the old is touched, and afterwards orphans are
+//! deleted last. An old segment is never appended to. A failed open changes nothing that was there.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use arc_swap::ArcSwap;
+
+use super::background;
+use super::flush;
+use super::obsolete;
+use super::run_writer::open_table;
+use super::state::{Counters, Engine, Env, Files, NextSegment, Shared, lock};
+use super::sync::SyncQueue;
+use super::view::{MemPart, Version, View, key_count};
+use super::write::{Writer, random_word};
+use crate::checksum::hash_key;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filename::FileName;
+use crate::fs::{DirEntry, FileSystem, LockGuard, LockKind, PathKind};
+use crate::memtable::MemEntry;
+use crate::options::Options;
+use crate::table::Table;
+use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
+use crate::version::{
+    self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState,
+};
+use crate::vlog::{LogWriter, OpenFor, Segment, SegmentIdentity, Store, replay};
+
+/// The first segment of an empty database.
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+
+/// A log longer than this is flushed by close, so that the next open need not replay it.
+const FLUSH_AT_CLOSE_BYTES: u64 = 1 << 20;
+
+/// Opens, and where asked for creates, the database in `dir`.
+pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Result<Arc<Engine>> {
+    options.check()?;
+    let exists = find(&*fs, dir, options)?;
+    let kind = if options.read_only { LockKind::Shared } else { LockKind::Exclusive };
+    if !exists {
+        create_dir(&*fs, dir)?;
+    }
+    let guard = fs.lock(&FileName::Lock.path(dir), kind)?;
+    // Whoever had the lock before may have created or destroyed the database.
+    let loaded = version::load(&*fs, dir)?;
+    let listing = fs.list_dir(dir)?;
+    let (state, new_database) = match loaded {
+        Some(_) if options.error_if_exists => return Err(exists_error(dir)),
+        Some(loaded) => (loaded.state, false),
+        None if options.read_only || !options.create_if_missing => return Err(not_found(dir)),
+        None => {
+            refuse_foreign(dir, &listing)?;
+            (VersionState::new(random_word(), random_word()), true)
+        }
+    };
+    let highest = listing.iter().filter_map(|entry| FileName::parse(&entry.name)?.number()).max();
+    let next_file = state.next_file.max(highest.unwrap_or(0) + 1);
+    let env = Env {
+        fs,
+        dir: dir.to_path_buf(),
+        options: options.clone(),
+        database_id: state.db_id,
+        hash_seed: state.hash_seed,
+        next_file: AtomicU64::new(next_file),
+        counters: Counters::default(),
+    };
+    let recovered = recover(&env, state, &listing)?;
+    if options.read_only {
+        return Ok(assemble(env, guard, recovered.last_seqno, recovered.view()?, None));
+    }
+    let _ = new_database;
+    start(env, guard, recovered)
+}
+
+/// Whether there is a database; refuses paths that cannot hold one. Changes nothing.
+fn find(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<bool> {
+    if dir.as_os_str().is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "the path of the database is empty"));
+    }
+    match fs.kind(dir)? {
+        PathKind::Directory => {}
+        PathKind::Absent if options.create_if_missing && !options.read_only => return Ok(false),
+        PathKind::Absent => return Err(not_found(dir)),
+        PathKind::File | PathKind::Other => {
+            let message = format!("{} is not a directory", dir.display());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+    }
+    if fs.kind(&FileName::Current.path(dir))? == PathKind::Absent {
+        let listing = fs.list_dir(dir)?;
+        if options.read_only || !options.create_if_missing {
+            // Says so if files of a database are there without CURRENT.
+            version::load(fs, dir)?;
+            return Err(not_found(dir));
+        }
+        refuse_foreign(dir, &listing)?;
+    } else if options.error_if_exists {
+        return Err(exists_error(dir));
+    }
+    Ok(true)
+}
+
+fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    fs.create_dir(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => fs.sync_dir(parent),
+        _ => fs.sync_dir(Path::new(".")),
+    }
+}
+
+/// A new database is made only in a directory that holds nothing else.
+fn refuse_foreign(dir: &Path, listing: &[DirEntry]) -> Result<()> {
+    match listing.iter().find(|entry| FileName::parse(&entry.name).is_none()) {
+        None => Ok(()),
+        Some(entry) => {
+            let message = format!(
+                "{} holds no database but {:?}, which is none of its files",
+                dir.display(),
+                entry.name
+            );
+            Err(Error::new(ErrorKind::InvalidArgument, message))
+        }
+    }
+}
+
+fn exists_error(dir: &Path) -> Error {
+    let message = format!("{} already holds a database and error_if_exists is set", dir.display());
+    Error::new(ErrorKind::Exists, message)
+}
+
+fn not_found(dir: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{} holds no database", dir.display()))
+}
+
+/// What the files say: the state, its files open, and the log in memtables, newest first.
+struct Recovered {
+    state: VersionState,
+    tables: HashMap<u64, Arc<Table>>,
+    segments: HashMap<SegmentId, Arc<Segment>>,
+    parts: Vec<Arc<MemPart>>,
+    last_seqno: SeqNo,
+}
+
+impl Recovered {
+    fn view(&self) -> Result<View> {
+        let version = Version::build(&self.state, &self.tables, &self.segments)?;
+        Ok(View { parts: self.parts.clone(), version: Arc::new(version) })
+    }
+}
+
+/// Opens what the state names and replays the log. Writes nothing.
+fn recover(env: &Env, state: VersionState, listing: &[DirEntry]) -> Result<Recovered> {
+    let sizes: HashMap<FileName, u64> = listing
+        .iter()
+        .filter_map(|entry| Some((FileName::parse(&entry.name)?, entry.size)))
+        .collect();
+    let mut tables = HashMap::new();
+    for meta in state.tables() {
+        check_table_size(env, meta, &sizes)?;
+        tables.insert(meta.number, Arc::new(open_table(env, meta)?));
+    }
+    let mut segments = HashMap::new();
+    let mut log = Vec::new();
+    for (id, meta) in &state.segments {
+        let segment = Arc::new(open_segment(env, meta)?);
+        if meta.state != SegmentState::Flushed {
+            log.push(Arc::clone(&segment));
+        }
+        segments.insert(*id, segment);
+    }
+    let (parts, last_seqno) = replay_log(env, &log, state.last_seqno)?;
+    Ok(Recovered { state, tables, segments, parts, last_seqno })
+}
+
+fn check_table_size(env: &Env, meta: &TableMeta, sizes: &HashMap<FileName, u64>) -> Result<()> {
+    let name = FileName::Table(meta.number);
+    let path = name.path(&env.dir);
+    match sizes.get(&name) {
+        Some(size) if *size == meta.size_bytes => Ok(()),
+        Some(size) => {
+            let message = format!("table has {size} bytes, not {}", meta.size_bytes);
+            Err(Error::corruption(&path, (*size).min(meta.size_bytes), message))
+        }
+        None => Err(Error::corruption(&path, 0, "this table is missing")),
+    }
+}
+
+fn open_segment(env: &Env, meta: &SegmentMeta) -> Result<Segment> {
+    let identity = SegmentIdentity {
+        id: meta.id,
+        salt: meta.salt,
+        db_id: env.database_id,
+        size_bytes: meta.size_bytes,
+    };
+    let purpose =
+        if meta.state == SegmentState::Flushed { OpenFor::Values } else { OpenFor::Replay };
+    Segment::open(&*env.fs, &FileName::Segment(meta.file).path(&env.dir), identity, purpose)
+}
+
+/// Puts the log into memtables, one for each segment that has records, newest first.
+fn replay_log(
+    env: &Env,
+    log: &[Arc<Segment>],
+    flushed_seqno: SeqNo,
+) -> Result<(Vec<Arc<MemPart>>, SeqNo)> {
+    let mut parts: Vec<Arc<MemPart>> = Vec::new();
+    let mut newest = usize::MAX;
+    let replayed = replay(log, flushed_seqno, |record| {
+        if newest != record.segment_index {
+            newest = record.segment_index;
+            parts.insert(0, Arc::new(MemPart::new(Arc::clone(&log[newest]))));
+        }
+        let hash = hash_key(record.key, env.hash_seed);
+        let entry = MemEntry {
+            seqno: record.seqno,
+            kind: record.kind,
+            offset: record.offset,
+            value_len: record.value.len() as u32,
+        };
+        // SAFETY: nobody else knows this memtable yet.
+        unsafe { parts[0].memtable.insert(record.key, hash, entry) };
+        Ok(())
+    })?;
+    Ok((parts, replayed.last_seqno))
+}
+
+/// Turns what was recovered into a database that may write: flushes the memtables into new tables,
+/// starts a new segment, and commits both as a new manifest.
+fn start(env: Env, guard: Box<dyn LockGuard>, mut found: Recovered) -> Result<Arc<Engine>> {
+    let mut made = Vec::new();
+    let committed = flush_recovered(&env, &mut found, &mut made).and_then(|()| {
+        let (segment, meta) = env.create_segment(first_segment_size(&env, &found.state))?;
+        made.push(FileName::Segment(segment.id()));
+        let mut edit = VersionEdit::new();
+        edit.add_segment(meta);
+        edit.last_seqno = Some(found.last_seqno.max(found.state.last_seqno));
+        let number = env.new_file_number();
+        edit.next_file = Some(env.next_file.load(Ordering::Relaxed));
+        found.state = found.state.with(&edit)?;
+        let manifest = Manifest::create(&*env.fs, &env.dir, number, &found.state)?;
+        Ok((manifest, segment))
+    });
+    let (manifest, segment) = match committed {
+        Ok(done) => done,
+        Err(error) => {
+            // Poisoned: nobody knows which manifest is live, so what both name has to stay.
+            if error.kind() != ErrorKind::Poisoned {
+                obsolete::discard_made(&env, &made);
+            }
+            return Err(error);
+        }
+    };
+    let segment = Arc::new(segment);
+    let state = &found.state;
+    found.segments.retain(|id, _| state.segments.contains_key(id));
+    found.segments.insert(segment.id(), Arc::clone(&segment));
+    let active = Arc::new(MemPart::new(Arc::clone(&segment)));
+    found.parts = vec![Arc::clone(&active)];
+    let view = found.view()?;
+    let log = LogWriter::new(segment, 0, found.last_seqno)?;
+    let writer = Writer::new(log, active, found.last_seqno);
+    let is_live = live_names(&found.state, manifest.number());
+    let Recovered { state, tables, segments, last_seqno, .. } = found;
+    let files = Files { manifest, state, tables, segments };
+    obsolete::delete_orphans(&*env.fs, &env.dir, is_live)?;
+    let engine = assemble(env, guard, last_seqno, view, Some((writer, files)));
+    background::wake_compaction(&engine);
+    Ok(engine)
+}
+
+/// Flushes the recovered memtables, oldest first, into runs of the state. Afterwards no segment of
+/// the state is part of the log.
+fn flush_recovered(env: &Env, found: &mut Recovered, made: &mut Vec<FileName>) -> Result<()> {
+    while let Some(part) = found.parts.pop() {
+        let version = Version::build(&found.state, &found.tables, &found.segments)?;
+        let version = Arc::new(version);
+        let flushed = flush::build(env, &part, &version, Vec::new())?;
+        made.extend(flushed.run.metas.iter().map(|meta| FileName::Table(meta.number)));
+        let mut edit = VersionEdit::new();
+        flush::describe(&part, &flushed, found.state.next_run, &mut edit);
+        let count = key_count(&found.state) as i64 + flushed.delta;
+        edit.set_count(DEFAULT_KEYSPACE, count.max(0) as u64);
+        edit.last_seqno = Some(part.memtable.last_seqno());
+        edit.next_file = Some(env.next_file.load(Ordering::Relaxed));
+        found.state = found.state.with(&edit)?;
+        found.tables.extend(flushed.tables);
+    }
+    // What is left of the log holds no whole frame: an empty segment, or one behind a torn tail.
+    let mut edit = VersionEdit::new();
+    for (id, meta) in &found.state.segments {
+        if meta.state != SegmentState::Flushed {
+            edit.remove_segment(*id);
+        }
+    }
+    found.state = found.state.with(&edit)?;
+    Ok(())
+}
+
+fn first_segment_size(env: &Env, state: &VersionState) -> u64 {
+    let tables: u64 = state.tables().map(|meta| meta.size_bytes + meta.value_bytes).sum();
+    let size = (tables / 16).max(FIRST_SEGMENT_BYTES).next_power_of_two();
+    size.min(env.options.memtable_size_bytes)
+}
+
+fn live_names(state: &VersionState, manifest: u64) -> impl Fn(FileName) -> bool + use<> {
+    let tables: Vec<u64> = state.tables().map(|meta| meta.number).collect();
+    let segments: Vec<u64> = state.segments.values().map(|meta| meta.file).collect();
+    move |name| match name {
+        FileName::Lock | FileName::Current => true,
+        FileName::CurrentTemp(_) => false,
+        FileName::Manifest(number) => number == manifest,
+        FileName::Segment(number) => segments.contains(&number),
+        FileName::Table(number) => tables.contains(&number),
+    }
+}
+
+fn assemble(
+    env: Env,
+    guard: Box<dyn LockGuard>,
+    last_seqno: SeqNo,
+    view: View,
+    write_side: Option<(Writer, Files)>,
+) -> Arc<Engine> {
+    let (writer, files) = write_side.unzip();
+    Arc::new_cyclic(|me| Engine {
+        me: me.clone(),
+        env,
+        view: ArcSwap::from_pointee(view),
+        visible: AtomicU64::new(last_seqno),
+        closed: AtomicBool::new(false),
+        poisoned: Mutex::new(None),
+        is_poisoned: AtomicBool::new(false),
+        flushing: Mutex::new(()),
+        writer: writer.map(Mutex::new),
+        files: files.map(Mutex::new),
+        shared: Mutex::new(Shared { next_segment: NextSegment::None, ..Shared::default() }),
+        work: Condvar::new(),
+        done: Condvar::new(),
+        sync_queue: SyncQueue::new(last_seqno),
+        dirty: AtomicBool::new(false),
+        pressure: AtomicU64::new(0),
+        debt_ns: AtomicU64::new(0),
+        has_obsolete: AtomicBool::new(false),
+        lock: Mutex::new(Some(guard)),
+    })
+}
+
+impl Engine {
+    /// Freezes and flushes everything that has been written so far.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_open()?;
+        let _job = self.begin_job()?;
+        self.freeze()?;
+        let view = self.view.load_full();
+        let newest = view.parts.get(1).map(|part| part.segment.id());
+        let waiting = |newest: SegmentId| {
+            let view = self.view.load();
+            view.parts.iter().skip(1).any(|part| part.segment.id() <= newest)
+        };
+        while let Some(newest) = newest
+            && waiting(newest)
+        {
+            self.flush_oldest()?;
+        }
+        background::wake_compaction(self);
+        Ok(())
+    }
+
+    /// Makes the active memtable immutable unless it is empty.
+    fn freeze(&self) -> Result<()> {
+        let mut writer = lock(self.writer()?);
+        if writer.closed {
+            return Err(super::state::closed_error());
+        }
+        self.check_poisoned()?;
+        if !writer.part.memtable.is_empty() {
+            self.rotate(&mut writer, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the database: writes are refused from here on, background work stops, everything
+    /// acknowledged becomes durable, and the directory is free for the next opener. Readers that
+    /// are under way end in peace. The second call waits for the first and does nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut guard = lock(&self.lock);
+        if guard.is_none() {
+            return Ok(());
+        }
+        self.closed.store(true, Ordering::Release);
+        if let Some(writer) = &self.writer {
+            lock(writer).closed = true;
+        }
+        background::stop(self);
+        let result = match &self.writer {
+            Some(writer) if !self.is_poisoned.load(Ordering::Relaxed) => {
+                self.settle_log(&mut lock(writer))
+            }
+            _ => Ok(()),
+        };
+        obsolete::collect(self);
+        *guard = None;
+        result.and_then(|()| self.check_poisoned())
+    }
+
+    /// The last part of close: a long log is flushed, a short one synced.
+    fn settle_log(&self, writer: &mut Writer) -> Result<()> {
+        let parts = self.view.load().parts.len();
+        if parts > 1 || writer.log.offset() > FLUSH_AT_CLOSE_BYTES {
+            if !writer.part.memtable.is_empty() {
+                self.rotate(writer, 0)?;
+            }
+            while self.flush_oldest()? {}
+        }
+        let target = self.visible.load(Ordering::Acquire);
+        self.sync_to(target)?;
+        let synced = self.sync_queue.synced().min(writer.log.last_seqno());
+        writer.log.append_empty(synced, Store::Map)?;
+        writer.part.segment.sync()
+    }
+}
+
+/// Deletes the database in `dir`: its own files, and the directory if that leaves it empty.
+pub(crate) fn destroy(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    if dir.as_os_str().is_empty() {
+        return Err(Error::new(ErrorKind::InvalidArgument, "the path of the database is empty"));
+    }
+    if fs.kind(&FileName::Current.path(dir))? == PathKind::Absent {
+        return Err(not_found(dir));
+    }
+    let guard = fs.lock(&FileName::Lock.path(dir), LockKind::Exclusive)?;
+    obsolete::delete_all(fs, dir)?;
+    drop(guard);
+    Ok(())
+}

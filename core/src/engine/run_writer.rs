@@ -1,0 +1,133 @@
+//! Writing one sorted run (layer L5): splits entries over tables, shared by flush, compaction,
+//! recovery and large batches.
+//!
+//! Invariant WHOLE: the versions of one user key never span two tables.
+
+use std::sync::Arc;
+
+use super::obsolete::discard_tables;
+use super::state::Env;
+use crate::checksum::hash_key;
+use crate::error::Result;
+use crate::filename::FileName;
+use crate::table::{Table, TableBuilder, TableParams};
+use crate::types::{FileNumber, Kind, SeqNo};
+use crate::version::TableMeta;
+
+/// A table ends at the first new key after this many bytes: the locator addresses 64 MiB.
+const TABLE_SIZE_BYTES: u64 = 56 << 20;
+
+/// A finished run: its tables in key order, synced, their names durable.
+pub(crate) struct FinishedRun {
+    pub(crate) metas: Vec<TableMeta>,
+    pub(crate) size_bytes: u64,
+    /// Bytes of values that the tables point to.
+    pub(crate) value_bytes: u64,
+}
+
+/// Builds the tables of a run. Dropped before `finish`, it deletes what it made.
+pub(crate) struct RunWriter<'a> {
+    env: &'a Env,
+    seqno_base: SeqNo,
+    builder: Option<TableBuilder>,
+    numbers: Vec<FileNumber>,
+    metas: Vec<TableMeta>,
+    last_key: Vec<u8>,
+}
+
+impl<'a> RunWriter<'a> {
+    /// A run whose sequence numbers are all at least `seqno_base`.
+    pub(crate) fn new(env: &'a Env, seqno_base: SeqNo) -> RunWriter<'a> {
+        let (numbers, metas, last_key) = (Vec::new(), Vec::new(), Vec::new());
+        RunWriter { env, seqno_base, builder: None, numbers, metas, last_key }
+    }
+
+    /// The next entry: ascending keys, the versions of a key newest first.
+    pub(crate) fn add(&mut self, key: &[u8], seqno: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
+        let full = |builder: &TableBuilder| builder.file_size_estimate() >= TABLE_SIZE_BYTES;
+        if self.builder.as_ref().is_some_and(full) && self.last_key != key {
+            self.finish_table()?;
+        }
+        let builder = match &mut self.builder {
+            Some(builder) => builder,
+            empty => {
+                let number = self.env.new_file_number();
+                let path = FileName::Table(number).path(&self.env.dir);
+                let file = self.env.fs.create(&path)?;
+                self.numbers.push(number);
+                let (hash_seed, seqno_base) = (self.env.hash_seed, self.seqno_base);
+                let params = TableParams { number, hash_seed, seqno_base };
+                empty.insert(TableBuilder::new(file, params))
+            }
+        };
+        builder.add(key, hash_key(key, self.env.hash_seed), seqno, kind, value)?;
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        Ok(())
+    }
+
+    /// Bytes written so far, for progress.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        let finished: u64 = self.metas.iter().map(|meta| meta.size_bytes).sum();
+        finished + self.builder.as_ref().map_or(0, TableBuilder::file_size_estimate)
+    }
+
+    /// Finishes the last table and makes the names durable.
+    pub(crate) fn finish(mut self) -> Result<FinishedRun> {
+        self.finish_table()?;
+        if !self.metas.is_empty() {
+            self.env.fs.sync_dir(&self.env.dir)?;
+        }
+        self.numbers.clear();
+        let metas = std::mem::take(&mut self.metas);
+        let size_bytes = metas.iter().map(|meta| meta.size_bytes).sum();
+        let value_bytes = metas.iter().map(|meta| meta.value_bytes).sum();
+        Ok(FinishedRun { metas, size_bytes, value_bytes })
+    }
+
+    fn finish_table(&mut self) -> Result<()> {
+        let Some(builder) = self.builder.take() else { return Ok(()) };
+        let summary = builder.finish()?;
+        let number = self.numbers.last().copied().unwrap_or_default();
+        self.metas.push(TableMeta {
+            number,
+            size_bytes: summary.size_bytes,
+            smallest: summary.smallest,
+            largest: summary.largest,
+            min_seqno: summary.min_seqno,
+            max_seqno: summary.max_seqno,
+            seqno_base: self.seqno_base,
+            entries: summary.entries,
+            tombstones: summary.tombstones,
+            value_bytes: summary.value_bytes,
+        });
+        Ok(())
+    }
+}
+
+impl Drop for RunWriter<'_> {
+    fn drop(&mut self) {
+        self.builder = None;
+        discard_tables(self.env, &self.numbers);
+    }
+}
+
+impl FinishedRun {
+    /// Opens the tables for readers. They are new: nothing has been read from them yet.
+    pub(crate) fn open(&self, env: &Env) -> Result<Vec<(FileNumber, Arc<Table>)>> {
+        let open = |meta: &TableMeta| Ok((meta.number, Arc::new(open_table(env, meta)?)));
+        self.metas.iter().map(open).collect()
+    }
+
+    /// Deletes the tables again, for a job that fails before its edit.
+    pub(crate) fn discard(&self, env: &Env) {
+        let numbers: Vec<_> = self.metas.iter().map(|meta| meta.number).collect();
+        discard_tables(env, &numbers);
+    }
+}
+
+/// Opens a table that the state names.
+pub(crate) fn open_table(env: &Env, meta: &TableMeta) -> Result<Table> {
+    let path = FileName::Table(meta.number).path(&env.dir);
+    Table::open(&env.fs, &path, meta.number, meta.size_bytes, env.hash_seed, meta.seqno_base)
+}

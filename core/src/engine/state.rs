@@ -1,0 +1,352 @@
+//! What the verbs share (layer L5): the engine, its locks and conditions, and the one way to change
+//! the file set.
+//!
+//! Invariant COMMIT: an edit is durable in the manifest before any reader sees its effect.
+//! Invariant PIN: a reader loads the view first and the published sequence number afterwards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+
+use super::sync::SyncQueue;
+use super::view::{MemPart, Version, View};
+use super::write::Writer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{FileSystem, LockGuard};
+use crate::options::Options;
+use crate::table::Table;
+use crate::types::{FileNumber, SegmentId, SeqNo};
+use crate::version::{Manifest, VersionEdit, VersionState};
+use crate::vlog::Segment;
+
+/// A manifest that has grown beyond this is replaced by one edit that says the same.
+const MANIFEST_LIMIT_BYTES: u64 = 4 << 20;
+
+/// What every file of the database is made with.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) fs: Arc<dyn FileSystem>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) database_id: u64,
+    pub(crate) hash_seed: u64,
+    /// The next number for a file's name.
+    pub(crate) next_file: AtomicU64,
+    pub(crate) counters: Counters,
+}
+
+impl Env {
+    /// A number that no file has had.
+    pub(crate) fn new_file_number(&self) -> FileNumber {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Totals since open, for `stats`.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flush_bytes_written: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compaction_bytes_read: AtomicU64,
+    pub(crate) compaction_bytes_written: AtomicU64,
+    pub(crate) log_bytes_written: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) stalled_us: AtomicU64,
+}
+
+impl Counters {
+    /// Adds to a total.
+    #[inline]
+    pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+/// The live files: the manifest, what it says, and the open files it names.
+pub(crate) struct Files {
+    pub(crate) manifest: Manifest,
+    pub(crate) state: VersionState,
+    pub(crate) tables: HashMap<FileNumber, Arc<Table>>,
+    pub(crate) segments: HashMap<SegmentId, Arc<Segment>>,
+}
+
+/// An edit together with the files it brings and the memtables it replaces.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) edit: VersionEdit,
+    pub(crate) tables: Vec<(FileNumber, Arc<Table>)>,
+    /// A new segment of the log.
+    pub(crate) segment: Option<Arc<Segment>>,
+    /// Segments whose memtables leave the view.
+    pub(crate) retired_parts: Vec<SegmentId>,
+    /// A memtable that takes the place of the active one, which is empty.
+    pub(crate) new_active: Option<Arc<MemPart>>,
+}
+
+/// What the next segment of the log is doing.
+#[derive(Default)]
+pub(crate) enum NextSegment {
+    /// Nobody needs one yet.
+    #[default]
+    None,
+    /// The log thread shall prepare one of this size.
+    Wanted(u64),
+    /// It is being prepared.
+    Preparing,
+    /// Registered in the manifest and ready.
+    Ready(Arc<Segment>),
+    /// It could not be prepared; the writer that needs it tries itself.
+    Failed,
+}
+
+/// What foreground and background tell each other.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) next_segment: NextSegment,
+    /// The segment whose next window the log thread shall map.
+    pub(crate) window_wanted: Option<Arc<Segment>>,
+    /// Registered snapshots: sequence number and how many hold it.
+    pub(crate) snapshots: BTreeMap<SeqNo, usize>,
+    /// Files that left the state, each with what keeps it alive for readers.
+    pub(crate) obsolete: Vec<super::obsolete::Obsolete>,
+    /// Ids of runs that a compaction is reading.
+    pub(crate) busy_runs: Vec<u64>,
+    /// Callers of `compact`; the background starts no compaction meanwhile.
+    pub(crate) manual_compactions: usize,
+    /// Newest failure of background work, and how many there have been.
+    pub(crate) background_error: Option<Error>,
+    pub(crate) background_failures: u64,
+    /// An unsynced interval write waits for the log thread.
+    pub(crate) dirty: bool,
+    /// Calls under way that may create files; close waits for them.
+    pub(crate) jobs: usize,
+    /// Number of commits so far: what a thread that found no work waits to see changed.
+    pub(crate) commits: u64,
+    /// Background threads end.
+    pub(crate) stop: bool,
+    /// Background threads that run.
+    pub(crate) threads: super::background::Threads,
+}
+
+/// An open database.
+pub(crate) struct Engine {
+    /// Itself, for the threads that it starts.
+    pub(crate) me: Weak<Engine>,
+    pub(crate) env: Env,
+    /// What readers pin.
+    pub(crate) view: ArcSwap<View>,
+    /// The newest published sequence number.
+    pub(crate) visible: AtomicU64,
+    pub(crate) closed: AtomicBool,
+    pub(crate) poisoned: Mutex<Option<Error>>,
+    /// True once `poisoned` says why.
+    pub(crate) is_poisoned: AtomicBool,
+    /// One flush at a time.
+    pub(crate) flushing: Mutex<()>,
+    /// `None` in a database opened for reading.
+    pub(crate) writer: Option<Mutex<Writer>>,
+    /// `None` in a database opened for reading.
+    pub(crate) files: Option<Mutex<Files>>,
+    pub(crate) shared: Mutex<Shared>,
+    /// Background threads wait here for work.
+    pub(crate) work: Condvar,
+    /// Callers wait here for background work to be done.
+    pub(crate) done: Condvar,
+    pub(crate) sync_queue: SyncQueue,
+    /// True while some interval write has not been handed to the log thread.
+    pub(crate) dirty: AtomicBool,
+    /// Nanoseconds that writers owe per KiB; 0 without backlog.
+    pub(crate) pressure: AtomicU64,
+    /// Nanoseconds of delay that writers have not paid yet.
+    pub(crate) debt_ns: AtomicU64,
+    /// True while the list of obsolete files is not empty.
+    pub(crate) has_obsolete: AtomicBool,
+    /// Held from open to close.
+    pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+/// A call that may create files; see [`Engine::begin_job`].
+pub(crate) struct JobGuard<'a> {
+    engine: &'a Engine,
+}
+
+impl Drop for JobGuard<'_> {
+    fn drop(&mut self) {
+        lock(&self.engine.shared).jobs -= 1;
+        self.engine.done.notify_all();
+    }
+}
+
+/// Locks a mutex. A panic elsewhere has been reported where it happened; the data behind the locks
+/// is changed only after whatever can fail.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits on a condition; see [`lock`].
+pub(crate) fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    /// Refuses work on a closed database.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed_error());
+        }
+        Ok(())
+    }
+
+    /// The writer's lock; ReadOnly in a database opened for reading.
+    #[inline]
+    pub(crate) fn writer(&self) -> Result<&Mutex<Writer>> {
+        self.writer.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::ReadOnly, "the database is opened for reading only")
+        })
+    }
+
+    /// The live files; ReadOnly in a database opened for reading.
+    pub(crate) fn files(&self) -> Result<MutexGuard<'_, Files>> {
+        let files = self.files.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::ReadOnly, "the database is opened for reading only")
+        })?;
+        Ok(lock(files))
+    }
+
+    /// Refuses writes from now on because of `error`, and answers what writers hear.
+    #[cold]
+    pub(crate) fn poison(&self, error: &Error) -> Error {
+        let mut poisoned = lock(&self.poisoned);
+        let error = poisoned.get_or_insert_with(|| error.clone());
+        self.is_poisoned.store(true, Ordering::Relaxed);
+        poisoned_error(error)
+    }
+
+    /// Refuses work after an earlier failed append or sync.
+    pub(crate) fn check_poisoned(&self) -> Result<()> {
+        match &*lock(&self.poisoned) {
+            None => Ok(()),
+            Some(error) => Err(poisoned_error(error)),
+        }
+    }
+
+    /// Announces a call that may create files; Closed when the database is being closed.
+    pub(crate) fn begin_job(&self) -> Result<JobGuard<'_>> {
+        let mut shared = lock(&self.shared);
+        if shared.stop {
+            return Err(closed_error());
+        }
+        shared.jobs += 1;
+        Ok(JobGuard { engine: self })
+    }
+
+    /// Registered snapshots in ascending order.
+    pub(crate) fn snapshots(&self) -> Vec<SeqNo> {
+        lock(&self.shared).snapshots.keys().copied().collect()
+    }
+
+    /// Makes a change of the file set durable, then visible, then deletes what became obsolete.
+    ///
+    /// On an error nothing has changed for readers. A manifest whose end is in doubt is never
+    /// written again: the next change starts a new one from the state that readers see.
+    pub(crate) fn commit(&self, mut change: Change) -> Result<()> {
+        let mut files = self.files()?;
+        self.stamp(&mut change.edit);
+        self.commit_locked(&mut files, change)
+    }
+
+    /// Records the counter of files in an edit.
+    pub(crate) fn stamp(&self, edit: &mut VersionEdit) {
+        edit.next_file = Some(self.env.next_file.load(Ordering::Relaxed));
+    }
+
+    /// The part of [`Engine::commit`] under the lock, with the numbers in the edit.
+    pub(crate) fn commit_locked(&self, files: &mut Files, change: Change) -> Result<()> {
+        let state = files.state.with(&change.edit)?;
+        self.write_edit(files, &change.edit, &state)?;
+        files.state = state;
+        files.tables.extend(change.tables);
+        if let Some(segment) = change.segment {
+            files.segments.insert(segment.id(), segment);
+        }
+        let version = Arc::new(Version::build(&files.state, &files.tables, &files.segments)?);
+        let mut shared = lock(&self.shared);
+        let parts: Vec<Arc<MemPart>> = self.view.load().parts.to_vec();
+        let keep = |part: &Arc<MemPart>| !change.retired_parts.contains(&part.segment.id());
+        let mut parts: Vec<Arc<MemPart>> = parts.into_iter().filter(keep).collect();
+        if let (Some(active), Some(first)) = (change.new_active, parts.first_mut()) {
+            *first = active;
+        }
+        self.view.store(Arc::new(View { parts, version }));
+        super::obsolete::retire(self, files, &mut shared);
+        shared.commits += 1;
+        self.update_pressure();
+        drop(shared);
+        self.work.notify_all();
+        self.done.notify_all();
+        Ok(())
+    }
+
+    /// Appends an edit, or starts a new manifest when the old one has become long. A failure after
+    /// which nobody knows whether the edit is durable poisons the database: the files that the edit
+    /// names stay, and whoever opens the database next sees either state.
+    fn write_edit(&self, files: &mut Files, edit: &VersionEdit, next: &VersionState) -> Result<()> {
+        if files.manifest.size_bytes() < MANIFEST_LIMIT_BYTES {
+            return files.manifest.append(edit).map_err(|error| match error.kind() {
+                ErrorKind::DiskFull => error,
+                _ => self.poison(&error),
+            });
+        }
+        let number = self.env.new_file_number();
+        let mut next = next.clone();
+        next.next_file = next.next_file.max(number + 1);
+        let manifest =
+            Manifest::create(&*self.env.fs, &self.env.dir, number, &next).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::Poisoned => self.poison(&error),
+                    _ => error,
+                }
+            })?;
+        let old = std::mem::replace(&mut files.manifest, manifest);
+        super::obsolete::retire_manifest(self, &old);
+        Ok(())
+    }
+
+    /// Sets how much writers are slowed: nothing below half of the backlog limit, then more and
+    /// more. Called with `shared` locked or at open.
+    pub(crate) fn update_pressure(&self) {
+        let view = self.view.load();
+        let limit = self.env.options.backlog_limit_bytes;
+        let backlog = backlog_bytes(&view);
+        let runs = view.version.runs.len() as u64;
+        // A backlog of memtables: up to 64 us per KiB shortly before the limit. Runs beyond 24:
+        // 1 us per KiB for each, since every read pays for them.
+        let over = backlog.saturating_sub(limit / 2);
+        let by_backlog = over.saturating_mul(64_000) / (limit / 2).max(1);
+        let by_runs = runs.saturating_sub(24) * 1_000;
+        self.pressure.store(by_backlog.max(by_runs), Ordering::Relaxed);
+    }
+}
+
+/// Bytes of log that wait for their flush.
+pub(crate) fn backlog_bytes(view: &View) -> u64 {
+    view.parts.iter().skip(1).map(|part| part.segment.identity().size_bytes).sum()
+}
+
+#[cold]
+pub(crate) fn closed_error() -> Error {
+    Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+#[cold]
+fn poisoned_error(error: &Error) -> Error {
+    Error::new(
+        ErrorKind::Poisoned,
+        format!("writes are refused until the database is opened again, because of: {error}"),
+    )
+}

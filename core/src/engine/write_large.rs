@@ -1,0 +1,141 @@
+//! Batches larger than a segment (layer L5): built directly as tables, committed by one edit.
+//!
+//! The tables are written first, with sequence numbers relative to a base that is not known yet.
+//! Then, with writers held back, everything older is flushed and the edit commits the batch.
+//!
+//! Invariant PREFIX: the edit is durable only after everything older is. Invariant SNAP: who has
+//! pinned a view without the batch sees no write that follows it: the active memtable is replaced.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::count;
+use super::obsolete;
+use super::run_writer::{FinishedRun, RunWriter, open_table};
+use super::state::{Change, Counters, Engine, closed_error, lock};
+use super::view::{MemPart, key_count};
+use super::write::Writer;
+use crate::batch::BatchEntry;
+use crate::checksum::hash_key;
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::WriteOptions;
+use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_SEQNO, SeqNo};
+
+/// A batch sorted, the last entry of each key only, each with its place in the batch.
+struct Sorted<'a> {
+    entries: Vec<(u32, BatchEntry<'a>)>,
+    count: u64,
+}
+
+impl Engine {
+    /// Writes a batch that no segment takes. It is durable when this returns, whatever was asked.
+    pub(crate) fn write_large<'a, I>(&self, entries: I, options: &WriteOptions) -> Result<SeqNo>
+    where
+        I: Iterator<Item = BatchEntry<'a>> + Clone,
+    {
+        self.check_open()?;
+        self.check_poisoned()?;
+        if options.no_wait {
+            let message = "a batch larger than a memtable waits for a flush";
+            return Err(Error::new(ErrorKind::WouldStall, message));
+        }
+        let _job = self.begin_job()?;
+        let sorted = sort(entries);
+        let run = self.build_tables(&sorted)?;
+        let result = self.flush().and_then(|()| self.commit_large(&sorted, &run));
+        if result.is_err() && !self.is_poisoned.load(Ordering::Relaxed) {
+            run.discard(&self.env);
+        }
+        obsolete::collect(self);
+        result
+    }
+
+    fn build_tables(&self, sorted: &Sorted<'_>) -> Result<FinishedRun> {
+        let mut writer = RunWriter::new(&self.env, 0);
+        for (index, entry) in &sorted.entries {
+            writer.add(entry.key, SeqNo::from(*index), entry.kind, entry.value)?;
+        }
+        let run = writer.finish()?;
+        Counters::add(&self.env.counters.flush_bytes_written, run.size_bytes);
+        Ok(run)
+    }
+
+    /// Holds writers back, flushes what is left before the batch, and commits it.
+    fn commit_large(&self, sorted: &Sorted<'_>, run: &FinishedRun) -> Result<SeqNo> {
+        let counted_at = self.visible.load(Ordering::Acquire);
+        let counted = self.count_large(sorted)?;
+        let mut writer = lock(self.writer()?);
+        if writer.closed {
+            return Err(closed_error());
+        }
+        self.check_poisoned()?;
+        self.flush_all_locked(&mut writer)?;
+        let unchanged = counted_at == self.visible.load(Ordering::Acquire);
+        let delta = if unchanged { counted } else { self.count_large(sorted)? };
+        let first = writer.next_seqno;
+        let last = first + sorted.count - 1;
+        if last > MAX_SEQNO {
+            return Err(Error::new(ErrorKind::Unsupported, "sequence numbers are used up"));
+        }
+        let part = Arc::new(MemPart::new(Arc::clone(&writer.part.segment)));
+        let mut files = self.files()?;
+        let mut change = Change { new_active: Some(Arc::clone(&part)), ..Change::default() };
+        let run_id = files.state.next_run;
+        for meta in &run.metas {
+            let mut meta = meta.clone();
+            meta.seqno_base = first;
+            meta.min_seqno += first;
+            meta.max_seqno += first;
+            change.tables.push((meta.number, Arc::new(open_table(&self.env, &meta)?)));
+            change.edit.add_table(run_id, meta);
+        }
+        let count = key_count(&files.state) as i64 + delta;
+        change.edit.set_count(DEFAULT_KEYSPACE, count.max(0) as u64);
+        self.stamp(&mut change.edit);
+        change.edit.last_seqno = Some(last);
+        self.commit_locked(&mut files, change)?;
+        drop(files);
+        writer.part = part;
+        writer.next_seqno = last + 1;
+        (writer.low, writer.high) = (None, None);
+        self.visible.store(last, Ordering::Release);
+        drop(writer);
+        super::background::wake_compaction(self);
+        Ok(last)
+    }
+
+    /// Flushes every memtable while writers are held back; the active one is empty afterwards.
+    fn flush_all_locked(&self, writer: &mut Writer) -> Result<()> {
+        if !writer.part.memtable.is_empty() {
+            self.rotate(writer, 0)?;
+        }
+        while self.flush_oldest()? {}
+        Ok(())
+    }
+
+    /// How many keys the batch adds to what there is.
+    fn count_large(&self, sorted: &Sorted<'_>) -> Result<i64> {
+        let view = self.view.load_full();
+        let mut delta = 0;
+        for (_, entry) in &sorted.entries {
+            let hash = hash_key(entry.key, self.env.hash_seed);
+            let existed = view.contains(entry.key, hash, MAX_SEQNO)?;
+            delta += count::change(existed, entry.kind);
+        }
+        Ok(delta)
+    }
+}
+
+fn sort<'a>(entries: impl Iterator<Item = BatchEntry<'a>>) -> Sorted<'a> {
+    let mut list: Vec<(u32, BatchEntry<'a>)> = Vec::new();
+    let mut count = 0u64;
+    for (index, entry) in entries.enumerate() {
+        debug_assert!(entry.kind != Kind::Pointer);
+        list.push((index as u32, entry));
+        count += 1;
+    }
+    // Newest first among equal keys, of which only the newest stays.
+    list.sort_unstable_by(|(i, a), (j, b)| a.key.cmp(b.key).then(j.cmp(i)));
+    list.dedup_by(|later, earlier| later.1.key == earlier.1.key);
+    Sorted { entries: list, count }
+}

@@ -1,0 +1,248 @@
+//! The merge of sorted sources (layer L2).
+//!
+//! Invariant ORDER: entries come by ascending key going forward and descending going back; of
+//! equal keys the one of the source with the lower index comes first going forward (sources are
+//! given newest first, so newer entries come first).
+
+use std::cmp::Ordering;
+
+use super::Cursor;
+use crate::error::Result;
+
+/// Several cursors as one.
+///
+/// The heap holds the valid children, the current one on top. Eight bytes of each child's key are
+/// kept beside it, so most comparisons touch no key.
+pub(crate) struct Merge<C> {
+    children: Vec<C>,
+    heads: Vec<u64>,
+    heap: Vec<u32>,
+    forward: bool,
+}
+
+/// The first eight bytes of a key, big-endian, padded with zeros: keys order as their heads do
+/// unless the heads are equal.
+#[inline]
+fn head_of(key: &[u8]) -> u64 {
+    match key.first_chunk::<8>() {
+        Some(head) => u64::from_be_bytes(*head),
+        None => {
+            let mut head = [0; 8];
+            head[..key.len()].copy_from_slice(key);
+            u64::from_be_bytes(head)
+        }
+    }
+}
+
+impl<C: Cursor> Merge<C> {
+    /// A merge of `children`, newest first; invalid until a seek.
+    pub(crate) fn new(children: Vec<C>) -> Merge<C> {
+        let count = children.len();
+        Merge { children, heads: vec![0; count], heap: Vec::with_capacity(count), forward: true }
+    }
+
+    /// The child that has the current entry.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[inline]
+    pub(crate) fn current(&self) -> &C {
+        &self.children[self.heap[0] as usize]
+    }
+
+    /// Whether there is a current entry.
+    #[inline]
+    pub(crate) fn valid(&self) -> bool {
+        !self.heap.is_empty()
+    }
+
+    /// The key of the current entry.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        self.current().key()
+    }
+
+    /// To the first entry whose key is at least `key`.
+    pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.forward = true;
+        self.heap.clear();
+        for child in &mut self.children {
+            child.seek(key)?;
+        }
+        self.build();
+        Ok(())
+    }
+
+    /// To the last key below `key`; from here on the merge goes back.
+    pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+        self.forward = false;
+        self.heap.clear();
+        for child in &mut self.children {
+            child.seek_before(key)?;
+        }
+        self.build();
+        Ok(())
+    }
+
+    /// One entry onward in the direction of the last seek.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        let top = self.heap[0] as usize;
+        let child = &mut self.children[top];
+        let moved = if self.forward { child.next() } else { child.prev() };
+        if let Err(error) = moved {
+            self.heap.clear();
+            return Err(error);
+        }
+        if child.valid() {
+            self.heads[top] = head_of(child.key());
+        } else {
+            self.heap.swap_remove(0);
+        }
+        if self.heap.len() > 1 {
+            self.sift_down(0);
+        }
+        Ok(())
+    }
+
+    fn build(&mut self) {
+        for (index, child) in self.children.iter().enumerate() {
+            if child.valid() {
+                self.heads[index] = head_of(child.key());
+                self.heap.push(index as u32);
+            }
+        }
+        for position in (0..self.heap.len() / 2).rev() {
+            self.sift_down(position);
+        }
+    }
+
+    /// Whether child `a` comes before child `b` in the direction of the merge.
+    #[inline]
+    fn before(&self, a: u32, b: u32) -> bool {
+        let (left, right) = (a as usize, b as usize);
+        let order = self.heads[left]
+            .cmp(&self.heads[right])
+            .then_with(|| self.children[left].key().cmp(self.children[right].key()));
+        match order {
+            Ordering::Equal => a < b,
+            Ordering::Less => self.forward,
+            Ordering::Greater => !self.forward,
+        }
+    }
+
+    fn sift_down(&mut self, mut position: usize) {
+        loop {
+            let mut child = 2 * position + 1;
+            if child >= self.heap.len() {
+                return;
+            }
+            if child + 1 < self.heap.len() && self.before(self.heap[child + 1], self.heap[child]) {
+                child += 1;
+            }
+            if !self.before(self.heap[child], self.heap[position]) {
+                return;
+            }
+            self.heap.swap(position, child);
+            position = child;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source over a sorted list, with a position from -1 to its length.
+    struct List {
+        keys: Vec<Vec<u8>>,
+        position: isize,
+    }
+
+    impl Cursor for List {
+        fn seek(&mut self, key: &[u8]) -> Result<()> {
+            self.position = self.keys.partition_point(|own| own.as_slice() < key) as isize;
+            Ok(())
+        }
+        fn seek_before(&mut self, key: &[u8]) -> Result<()> {
+            self.seek(key)?;
+            self.position -= 1;
+            Ok(())
+        }
+        fn next(&mut self) -> Result<()> {
+            self.position += 1;
+            Ok(())
+        }
+        fn prev(&mut self) -> Result<()> {
+            self.position -= 1;
+            Ok(())
+        }
+        fn valid(&self) -> bool {
+            self.position >= 0 && (self.position as usize) < self.keys.len()
+        }
+        fn key(&self) -> &[u8] {
+            &self.keys[self.position as usize]
+        }
+    }
+
+    fn sources() -> (Vec<List>, Vec<Vec<u8>>) {
+        let mut seed = 1u64;
+        let mut all = Vec::new();
+        let mut lists = Vec::new();
+        for index in 0..7 {
+            let mut keys = Vec::new();
+            for _ in 0..index * 20 {
+                seed = crate::checksum::mix64(seed, 7);
+                let len = (seed % 12) as usize;
+                keys.push(seed.to_be_bytes().repeat(2)[..len].to_vec());
+                keys.last_mut().unwrap().iter_mut().for_each(|byte| *byte %= 3);
+            }
+            keys.sort();
+            keys.dedup();
+            all.extend(keys.iter().cloned());
+            lists.push(List { keys, position: -1 });
+        }
+        all.sort();
+        (lists, all)
+    }
+
+    fn collect(merge: &mut Merge<List>) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        while merge.valid() {
+            out.push(merge.key().to_vec());
+            merge.advance().unwrap();
+        }
+        out
+    }
+
+    #[test]
+    fn both_directions_give_every_entry_in_order() {
+        let (lists, all) = sources();
+        let mut merge = Merge::new(lists);
+        merge.seek(b"").unwrap();
+        assert_eq!(collect(&mut merge), all);
+        merge.seek_before(&[9]).unwrap();
+        let backward: Vec<_> = all.iter().rev().cloned().collect();
+        assert_eq!(collect(&mut merge), backward);
+        for probe in &all {
+            merge.seek(probe).unwrap();
+            assert_eq!(merge.key(), probe.as_slice());
+            merge.seek_before(probe).unwrap();
+            let expected = all.iter().rfind(|key| *key < probe);
+            assert_eq!(merge.valid().then(|| merge.key()), expected.map(Vec::as_slice));
+        }
+    }
+
+    #[test]
+    fn of_equal_keys_the_newer_source_comes_first() {
+        let list = || List { keys: vec![vec![1], vec![2]], position: -1 };
+        let mut merge = Merge::new(vec![list(), list(), list()]);
+        merge.seek(b"").unwrap();
+        let mut indices = Vec::new();
+        while merge.valid() {
+            indices.push(merge.heap[0]);
+            merge.advance().unwrap();
+        }
+        assert_eq!(indices, [0, 1, 2, 0, 1, 2]);
+    }
+}

@@ -1,0 +1,293 @@
+//! Building a table (layer L3): entries in order go in, a complete and synced file comes out.
+
+use std::sync::Arc;
+
+use crate::checksum::{checksum64, mix64};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::File;
+use crate::table::block::{HEADER_LEN, block_checksum, common_prefix};
+use crate::table::block_builder::{BlockBuilder, entry_size, start_single};
+use crate::table::format::{Footer, GRID_SHIFT, INDEX_SEED, PAGE, TAIL_SEED, page_seed};
+use crate::table::index::{self, IndexBuilder};
+use crate::table::locator;
+use crate::types::{FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
+
+/// Bytes collected before a write.
+const WRITE_SIZE: usize = 2 << 20;
+
+/// What a new table is to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableParams {
+    /// The number in the file's name.
+    pub(crate) number: FileNumber,
+    /// The database's seed for key hashes.
+    pub(crate) hash_seed: u64,
+    /// Sequence numbers are stored as distances from here; not stored in the file.
+    pub(crate) seqno_base: SeqNo,
+}
+
+/// What is in a finished table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableSummary {
+    /// The file's size.
+    pub(crate) size_bytes: u64,
+    /// Entries, all versions counted.
+    pub(crate) entries: u64,
+    /// Different keys.
+    pub(crate) keys: u64,
+    /// Entries that are tombstones.
+    pub(crate) tombstones: u64,
+    /// The smallest encoded key.
+    pub(crate) smallest: Vec<u8>,
+    /// The largest encoded key.
+    pub(crate) largest: Vec<u8>,
+    /// The smallest sequence number.
+    pub(crate) min_seqno: SeqNo,
+    /// The largest sequence number.
+    pub(crate) max_seqno: SeqNo,
+    /// Sum of the lengths of separated values.
+    pub(crate) value_bytes: u64,
+}
+
+/// Writes a table. After an error the file is of no use.
+pub(crate) struct TableBuilder {
+    file: Arc<dyn File>,
+    params: TableParams,
+    salt: u64,
+    block: BlockBuilder,
+    index: IndexBuilder,
+    hashes: Vec<u64>,
+    positions: Vec<u32>,
+    out: Vec<u8>,
+    written: u64,
+    last_key: Vec<u8>,
+    last_seqno: SeqNo,
+    entries: u64,
+    tombstones: u64,
+    value_bytes: u64,
+    min_seqno: SeqNo,
+    max_seqno: SeqNo,
+}
+
+const GRID: usize = 1 << GRID_SHIFT;
+
+impl TableBuilder {
+    /// Starts a table in a new, empty file.
+    pub(crate) fn new(file: Arc<dyn File>, params: TableParams) -> TableBuilder {
+        TableBuilder {
+            file,
+            params,
+            salt: Footer::new_salt(params.hash_seed, params.number),
+            block: BlockBuilder::new(GRID),
+            index: IndexBuilder::default(),
+            hashes: Vec::new(),
+            positions: Vec::new(),
+            out: Vec::with_capacity(WRITE_SIZE + 2 * GRID),
+            written: 0,
+            last_key: Vec::new(),
+            last_seqno: SeqNo::MAX,
+            entries: 0,
+            tombstones: 0,
+            value_bytes: 0,
+            min_seqno: SeqNo::MAX,
+            max_seqno: 0,
+        }
+    }
+
+    /// Adds the next entry: keys ascend, sequence numbers of one key descend. `key` is encoded,
+    /// `hash` its hash, `value` the value or an encoded pointer.
+    pub(crate) fn add(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+        kind: Kind,
+        value: &[u8],
+    ) -> Result<()> {
+        let older = self.entries > 0 && key == self.last_key;
+        let in_order = self.entries == 0
+            || if older { seqno < self.last_seqno } else { *key > *self.last_key };
+        let delta = seqno.checked_sub(self.params.seqno_base).filter(|_| seqno <= MAX_SEQNO);
+        let (true, Some(delta)) = (in_order, delta) else {
+            return Err(self.misuse("entries out of order or below the base"));
+        };
+        if !self.block.push(key, hash, delta, kind, older, value) {
+            self.finish_block()?;
+            if !self.block.push(key, hash, delta, kind, older, value) {
+                self.write_single(key, hash, delta, kind, older, value)?;
+            }
+        }
+        self.count(key, seqno, kind, value)
+    }
+
+    /// Counts an entry that was added.
+    fn count(&mut self, key: &[u8], seqno: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.last_seqno = seqno;
+        self.entries += 1;
+        self.min_seqno = self.min_seqno.min(seqno);
+        self.max_seqno = self.max_seqno.max(seqno);
+        match kind {
+            Kind::Put => {}
+            Kind::Delete => self.tombstones += 1,
+            Kind::Pointer => {
+                let pointer = ValuePointer::decode(value);
+                let pointer = pointer.ok_or_else(|| self.misuse("pointer of a wrong length"))?;
+                self.value_bytes += u64::from(pointer.len);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn misuse(&self, what: &str) -> Error {
+        Error::new(ErrorKind::Misuse, format!("{}: {what}", self.file.path().display()))
+    }
+
+    /// Entries so far.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// About the size that the file will have if nothing more is added.
+    pub(crate) fn file_size_estimate(&self) -> u64 {
+        let (cells, keys) = (self.index.cells() + 1, self.hashes.len() as u64 + 64);
+        (cells << GRID_SHIFT)
+            + locator::size_bytes(locator::home_lines(keys))
+            + index::size_bytes(self.index.blocks() + 1, cells)
+    }
+
+    /// Moves the pending block to the output.
+    fn finish_block(&mut self) -> Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let offset = self.index.cells() << GRID_SHIFT;
+        if !self.index.add(self.block.first_key(), 1) {
+            return Err(self.misuse("too many blocks"));
+        }
+        let (hashes, positions) = (&mut self.hashes, &mut self.positions);
+        self.block.finish(&mut self.out, page_seed(self.salt, offset as usize), |hash, at| {
+            hashes.push(hash);
+            positions.push(stored_position(offset + at as u64));
+        });
+        if self.out.len() >= WRITE_SIZE {
+            self.write_out()?;
+        }
+        Ok(())
+    }
+
+    /// Writes an entry too large for a cell as a block of its own, without copying its value.
+    fn write_single(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        delta: SeqNo,
+        kind: Kind,
+        older: bool,
+        value: &[u8],
+    ) -> Result<()> {
+        if u32::try_from(value.len()).is_err() {
+            return Err(self.misuse("value too long"));
+        }
+        let offset = self.index.cells() << GRID_SHIFT;
+        let cells = (HEADER_LEN + entry_size(key.len(), value.len(), delta)).div_ceil(GRID);
+        if !self.index.add(key, cells as u64) {
+            return Err(self.misuse("too many blocks"));
+        }
+        self.write_out()?;
+        let mut first = start_single(cells as u32, key, kind, older, delta, value.len());
+        // Whole cells of the value are written from where they are; what comes before and after
+        // them is copied and filled up to whole cells.
+        let split = (first.len().next_multiple_of(GRID) - first.len()).min(value.len());
+        let (head, rest) = value.split_at(split);
+        first.extend_from_slice(head);
+        first.resize(first.len().next_multiple_of(GRID), 0);
+        let (whole, rest) = rest.split_at(rest.len() / GRID * GRID);
+        let mut last = rest.to_vec();
+        last.resize(rest.len().next_multiple_of(GRID), 0);
+        let seed = page_seed(self.salt, offset as usize);
+        let checksum = block_checksum(&[&first, whole, &last], GRID, seed);
+        first[..8].copy_from_slice(&checksum.to_le_bytes());
+        for part in [&first[..], whole, &last] {
+            self.file.write_at(part, self.written)?;
+            self.written += part.len() as u64;
+        }
+        if !older {
+            self.hashes.push(hash);
+            self.positions.push(stored_position(offset + HEADER_LEN as u64));
+        }
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        self.file.write_at(&self.out, self.written)?;
+        self.written += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Writes what is left, makes the file durable and says what is in it.
+    pub(crate) fn finish(mut self) -> Result<TableSummary> {
+        self.finish_block()?;
+        let smallest = self.index.smallest().to_vec();
+        let locator = locator::build(&self.hashes, &self.positions);
+        let index = self.index.finish(common_prefix(&smallest, &self.last_key));
+        let data_end = (self.index.cells() << GRID_SHIFT) as usize;
+        let mut tail = locator_checksums(&locator, self.salt, data_end);
+        tail.extend_from_slice(&smallest);
+        tail.extend_from_slice(&self.last_key);
+        let footer = self.footer(&index, &tail);
+        for part in [locator, index, tail, footer.encode(self.params.hash_seed)] {
+            self.out.extend_from_slice(&part);
+            self.write_out()?;
+        }
+        self.file.sync_data()?;
+        Ok(TableSummary {
+            size_bytes: self.written,
+            entries: self.entries,
+            keys: self.hashes.len() as u64,
+            tombstones: self.tombstones,
+            smallest,
+            largest: self.last_key,
+            min_seqno: self.min_seqno.min(self.max_seqno),
+            max_seqno: self.max_seqno,
+            value_bytes: self.value_bytes,
+        })
+    }
+
+    fn footer(&self, index: &[u8], tail: &[u8]) -> Footer {
+        let base = self.params.seqno_base;
+        Footer {
+            grid_shift: GRID_SHIFT,
+            number: self.params.number,
+            salt: self.salt,
+            cells: self.index.cells(),
+            blocks: self.index.blocks(),
+            lines: locator::home_lines(self.hashes.len() as u64),
+            entries: self.entries,
+            keys: self.hashes.len() as u64,
+            tombstones: self.tombstones,
+            value_bytes: self.value_bytes,
+            min_delta: self.min_seqno.min(self.max_seqno).saturating_sub(base),
+            max_delta: self.max_seqno.saturating_sub(base),
+            smallest_len: self.index.smallest().len() as u32,
+            largest_len: self.last_key.len() as u32,
+            index_checksum: checksum64(index, mix64(self.salt, INDEX_SEED)),
+            tail_checksum: checksum64(tail, mix64(self.salt, TAIL_SEED)),
+        }
+    }
+}
+
+/// What the locator stores for an entry at this offset of the file; 0 where it cannot.
+fn stored_position(offset: u64) -> u32 {
+    if offset < locator::POSITION_LIMIT { offset as u32 } else { 0 }
+}
+
+/// The checksums of the locator's pages.
+fn locator_checksums(locator: &[u8], salt: u64, start: usize) -> Vec<u8> {
+    let pages = locator.chunks(PAGE).enumerate();
+    let sums = pages.map(|(page, bytes)| checksum64(bytes, page_seed(salt, start + page * PAGE)));
+    sums.flat_map(u64::to_le_bytes).collect()
+}

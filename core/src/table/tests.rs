@@ -1,0 +1,179 @@
+//! Tests of whole tables: a model, every place where bytes can be damaged, and the odd shapes.
+
+mod damage;
+mod model;
+mod shapes;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::checksum::hash_key;
+use crate::error::{ErrorKind, Result};
+use crate::fs::FileSystem;
+use crate::fs::sim::SimDisk;
+use crate::table::{
+    IterMode, Table, TableBuilder, TableEntry, TableIter, TableParams, TableSummary,
+};
+use crate::types::{Kind, SeqNo};
+
+const SEED: u64 = 0x5eed;
+const BASE: SeqNo = 1_000;
+const NUMBER: u64 = 32;
+
+/// An entry as the tests know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Item {
+    key: Vec<u8>,
+    seqno: SeqNo,
+    kind: Kind,
+    value: Vec<u8>,
+}
+
+fn item(key: impl AsRef<[u8]>, seqno: SeqNo, value: impl AsRef<[u8]>) -> Item {
+    let (key, value) = (key.as_ref().to_vec(), value.as_ref().to_vec());
+    Item { key, seqno, kind: Kind::Put, value }
+}
+
+/// A table built of items, and what it was built from.
+struct Built {
+    disk: SimDisk,
+    fs: Arc<dyn FileSystem>,
+    items: Vec<Item>,
+    summary: TableSummary,
+}
+
+fn path() -> PathBuf {
+    PathBuf::from("/000032.table")
+}
+
+fn start(disk: &SimDisk) -> Result<TableBuilder> {
+    let params = TableParams { number: NUMBER, hash_seed: SEED, seqno_base: BASE };
+    Ok(TableBuilder::new(disk.create(&path())?, params))
+}
+
+fn add(builder: &mut TableBuilder, item: &Item) -> Result<()> {
+    let hash = hash_key(&item.key, SEED);
+    builder.add(&item.key, hash, item.seqno, item.kind, &item.value)
+}
+
+/// Writes a table of items in order.
+fn write(disk: &SimDisk, items: &[Item]) -> Result<TableSummary> {
+    let mut builder = start(disk)?;
+    items.iter().try_for_each(|item| add(&mut builder, item))?;
+    builder.finish()
+}
+
+/// Builds a table of items in order.
+fn build(items: Vec<Item>) -> Built {
+    let disk = SimDisk::new();
+    let summary = write(&disk, &items).unwrap();
+    Built { fs: Arc::new(disk.clone()), disk, items, summary }
+}
+
+impl Built {
+    fn bytes(&self) -> Vec<u8> {
+        self.disk.read_file(path()).unwrap()
+    }
+
+    /// Replaces bytes of the file.
+    fn overwrite(&self, offset: usize, bytes: &[u8]) {
+        self.disk.overwrite(path(), offset as u64, bytes).unwrap();
+    }
+
+    fn open(&self) -> Result<Arc<Table>> {
+        let size = self.summary.size_bytes;
+        Table::open(&self.fs, &path(), NUMBER, size, SEED, BASE).map(Arc::new)
+    }
+
+    fn iter(&self, mode: IterMode) -> TableIter {
+        TableIter::new(self.open().unwrap(), mode).unwrap()
+    }
+
+    /// What `get` must answer.
+    fn expected(&self, key: &[u8], max_seqno: SeqNo) -> Option<&Item> {
+        self.items.iter().find(|item| item.key == key && item.seqno <= max_seqno)
+    }
+}
+
+fn get<'a>(table: &'a Table, key: &[u8], max_seqno: SeqNo) -> Result<Option<TableEntry<'a>>> {
+    table.get(key, hash_key(key, SEED), max_seqno)
+}
+
+fn as_entry(item: &Item) -> TableEntry<'_> {
+    TableEntry { seqno: item.seqno, kind: item.kind, value: &item.value }
+}
+
+/// The cursor's entry.
+fn current(iter: &TableIter) -> Option<Item> {
+    iter.valid().then(|| Item {
+        key: iter.key().to_vec(),
+        seqno: iter.seqno(),
+        kind: iter.kind(),
+        value: iter.value().to_vec(),
+    })
+}
+
+/// Every entry from the first on.
+fn scan(iter: &mut TableIter) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    iter.seek_to_first()?;
+    while let Some(item) = current(iter) {
+        items.push(item);
+        iter.next()?;
+    }
+    Ok(items)
+}
+
+/// Compares everything that a table answers with what it was built from.
+fn check(built: &Built) {
+    let table = built.open().unwrap();
+    for item in &built.items {
+        for seqno in [item.seqno, item.seqno - 1, SeqNo::MAX] {
+            let expected = built.expected(&item.key, seqno).map(as_entry);
+            assert_eq!(get(&table, &item.key, seqno).unwrap(), expected, "{:?}", item.key);
+        }
+    }
+    table.verify().unwrap();
+    assert_eq!(table.smallest(), built.items.first().map_or(&[][..], |item| &item.key));
+    assert_eq!(table.largest(), built.items.last().map_or(&[][..], |item| &item.key));
+    for mode in [IterMode::Mapped, IterMode::Buffered] {
+        let mut iter = built.iter(mode);
+        assert!(scan(&mut iter).unwrap() == built.items, "{mode:?}");
+        iter.seek_to_last().unwrap();
+        for item in built.items.iter().rev() {
+            assert_eq!(current(&iter).as_ref(), Some(item), "{mode:?}");
+            iter.prev().unwrap();
+        }
+        assert!(!iter.valid());
+        check_seeks(built, &mut iter);
+    }
+}
+
+/// Seeks to every key, and to its neighbours that are not there.
+fn check_seeks(built: &Built, iter: &mut TableIter) {
+    let mut probes: Vec<Vec<u8>> = vec![vec![], vec![0], vec![0xff; 12]];
+    for item in &built.items {
+        probes.push(item.key.clone());
+        probes.push([&item.key[..], &[0]].concat());
+        probes.push(item.key[..item.key.len().saturating_sub(1)].to_vec());
+    }
+    for probe in probes {
+        let at = built.items.partition_point(|item| item.key < probe);
+        iter.seek(&probe).unwrap();
+        assert_eq!(current(iter).as_ref(), built.items.get(at));
+        iter.prev().unwrap();
+        if at < built.items.len() {
+            assert_eq!(current(iter).as_ref(), at.checked_sub(1).map(|at| &built.items[at]));
+        }
+        iter.seek_before(&probe).unwrap();
+        let before = at.checked_sub(1).map(|last| {
+            let key = &built.items[last].key;
+            built.items.iter().position(|item| item.key == *key).unwrap()
+        });
+        assert_eq!(current(iter).as_ref(), before.map(|at| &built.items[at]));
+        if let Some(before) = before {
+            iter.next().unwrap();
+            assert_eq!(current(iter).as_ref(), built.items.get(before + 1));
+        }
+    }
+}

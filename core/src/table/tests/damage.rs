@@ -1,0 +1,232 @@
+//! Damaged files: every bit, every length, and nonsense behind mended checksums.
+
+use super::*;
+use crate::checksum::{checksum64, mix64};
+use crate::table::block::block_checksum;
+use crate::table::format::{FOOTER_LEN, Footer, PAGE, page_seed};
+
+/// One block with several versions and a tombstone, and if asked for one of a large value.
+fn sample(large: bool) -> Built {
+    let mut items = Vec::new();
+    for key in 0..40u32 {
+        for version in (0..1 + key % 3).rev() {
+            let value = vec![key as u8; 20 + version as usize];
+            items.push(item(
+                [b"0user", &key.to_be_bytes()[..]].concat(),
+                BASE + u64::from(version),
+                value,
+            ));
+        }
+    }
+    items[7].kind = Kind::Delete;
+    if large {
+        items.push(item(b"0v", BASE + 1, vec![1; 8300]));
+    }
+    build(items)
+}
+
+/// Reads everything in every way; every answer must be right or Corruption, and name the file.
+fn probe(built: &Built) -> usize {
+    let mut refused = 0;
+    let mut judge = |right: Result<bool>| match right {
+        Ok(right) => assert!(right, "a wrong answer"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Corruption);
+            assert_eq!(error.path(), Some(&*path()));
+            assert!(error.offset().is_some());
+            refused += 1;
+        }
+    };
+    let table = match built.open() {
+        Ok(table) => table,
+        Err(error) => {
+            judge(Err(error));
+            return refused;
+        }
+    };
+    for item in &built.items {
+        let found = get(&table, &item.key, item.seqno);
+        judge(found.map(|found| found == Some(as_entry(item))));
+    }
+    judge(get(&table, b"0user", SeqNo::MAX).map(|found| found.is_none()));
+    for mode in [IterMode::Mapped, IterMode::Buffered] {
+        let mut iter = TableIter::new(Arc::clone(&table), mode).unwrap();
+        judge(scan(&mut iter).map(|items| items == built.items));
+    }
+    let mut iter = TableIter::new(Arc::clone(&table), IterMode::Mapped).unwrap();
+    let middle = &built.items[30].key;
+    judge(iter.seek(middle).map(|()| iter.key() == middle));
+    judge(iter.seek_before(middle).map(|()| iter.key() == &built.items[29].key[..]));
+    refused
+}
+
+/// Flips every `step`-th bit of a table and looks whether it is found before it matters.
+fn flip(built: &Built, step: usize) {
+    let bytes = built.bytes();
+    assert_eq!(probe(built), 0);
+    for bit in (0..bytes.len() * 8).step_by(step) {
+        built.overwrite(bit / 8, &[bytes[bit / 8] ^ 1 << (bit % 8)]);
+        assert!(probe(built) > 0, "bit {bit} is under no checksum");
+        if bit % 5 == 0 {
+            let verified = built.open().and_then(|table| table.verify());
+            assert_eq!(verified.unwrap_err().kind(), ErrorKind::Corruption);
+        }
+        built.overwrite(bit / 8, &bytes[bit / 8..=bit / 8]);
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_found_before_it_matters() {
+    flip(&sample(false), 1);
+    flip(&sample(true), 13);
+}
+
+#[test]
+fn every_other_length_is_refused() {
+    let built = sample(true);
+    let bytes = built.bytes();
+    for len in (0..bytes.len()).chain([bytes.len() + 1, bytes.len() + 8192]) {
+        built.disk.write_file(path(), &bytes).unwrap();
+        built.disk.truncate(path(), len as u64).unwrap();
+        assert_eq!(probe(&built), 1, "length {len}");
+        // A version that knows the wrong length meets the footer.
+        let table = Table::open(&built.fs, &path(), NUMBER, len as u64, SEED, BASE);
+        assert_eq!(table.unwrap_err().kind(), ErrorKind::Corruption, "length {len}");
+    }
+}
+
+/// Where the parts of the sample lie, and its seed.
+struct Map {
+    salt: u64,
+    /// Start and length of every block.
+    blocks: Vec<(usize, usize)>,
+    locator: usize,
+    index: usize,
+    tail: usize,
+    bounds: usize,
+    footer: usize,
+}
+
+const GRID: usize = 8192;
+
+fn word(bytes: &[u8], at: usize) -> usize {
+    u64::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize
+}
+
+fn map_of(bytes: &[u8]) -> Map {
+    let footer = bytes.len() - FOOTER_LEN;
+    let (cells, lines) = (word(bytes, footer + 24), word(bytes, footer + 40));
+    let locator = cells * GRID;
+    let index = locator + (lines + 7) * 64;
+    let bounds =
+        (112..120).step_by(4).map(|at| word(bytes, footer + at) as u32 as usize).sum::<usize>();
+    let bounds = footer - bounds;
+    let mut blocks = Vec::new();
+    let mut start = 0;
+    while start < locator {
+        let len = word(bytes, start + 8) as u32 as usize * GRID;
+        blocks.push((start, len));
+        start += len;
+    }
+    let tail = bounds - (index - locator).div_ceil(PAGE) * 8;
+    Map { salt: Footer::new_salt(SEED, NUMBER), blocks, locator, index, tail, bounds, footer }
+}
+
+/// Makes every checksum right, as somebody who wants to do harm would.
+fn mend(bytes: &mut [u8], map: &Map) {
+    let put = |bytes: &mut [u8], at: usize, checksum: u64| {
+        bytes[at..at + 8].copy_from_slice(&checksum.to_le_bytes());
+    };
+    for &(start, len) in &map.blocks {
+        // A block may claim other cells than it has; a claim that fits is what is checked.
+        let claimed = word(bytes, start + 8) as u32 as usize * GRID;
+        let len = if claimed > 0 && claimed <= map.locator - start { claimed } else { len };
+        let checksum =
+            block_checksum(&[&bytes[start..start + len]], GRID, page_seed(map.salt, start));
+        put(bytes, start, checksum);
+    }
+    for (page, start) in (map.locator..map.index).step_by(PAGE).enumerate() {
+        let end = map.index.min(start + PAGE);
+        let checksum = checksum64(&bytes[start..end], page_seed(map.salt, start));
+        put(bytes, map.tail + 8 * page, checksum);
+    }
+    let index = checksum64(&bytes[map.index..map.tail], mix64(map.salt, 1));
+    put(bytes, map.footer + 96, index);
+    let tail = checksum64(&bytes[map.tail..map.footer], mix64(map.salt, 2));
+    put(bytes, map.footer + 104, tail);
+    let seed = mix64(3, 1 << 32 | FOOTER_LEN as u64);
+    let footer = checksum64(&bytes[map.footer..map.footer + 128], seed);
+    put(bytes, map.footer + 128, footer);
+}
+
+/// Does everything that can be done; any answer is good that comes, and no table is larger than its
+/// file says.
+fn exercise(built: &Built) -> bool {
+    let Ok(table) = built.open() else { return false };
+    let mut errors = usize::from(table.verify().is_err());
+    for item in &built.items {
+        errors += usize::from(get(&table, &item.key, item.seqno).is_err());
+        errors += usize::from(get(&table, &item.key, BASE).is_err());
+        errors += usize::from(table.approx_offset_of(&item.key).is_err());
+    }
+    for mode in [IterMode::Mapped, IterMode::Buffered] {
+        let mut iter = TableIter::new(Arc::clone(&table), mode).unwrap();
+        errors += usize::from(scan(&mut iter).is_err());
+        errors += usize::from(iter.seek_to_last().is_err());
+        while iter.valid() {
+            errors += usize::from(iter.prev().is_err());
+        }
+        for item in built.items.iter().step_by(7) {
+            errors += usize::from(iter.seek(&item.key).is_err());
+            errors += usize::from(iter.next().is_err());
+            errors += usize::from(iter.seek_before(&item.key).is_err());
+            errors += usize::from(iter.prev().is_err());
+        }
+    }
+    errors == 0
+}
+
+#[test]
+fn nonsense_behind_right_checksums_is_survived() {
+    let built = sample(true);
+    let bytes = built.bytes();
+    let map = map_of(&bytes);
+    let mut same = bytes.clone();
+    mend(&mut same, &map);
+    assert!(same == bytes, "the test's own idea of the format is wrong");
+    let mut accepted = 0;
+    let mut cases = 0;
+    let mut attempt = |change: &dyn Fn(&mut [u8])| {
+        let mut hostile = bytes.clone();
+        change(&mut hostile);
+        mend(&mut hostile, &map);
+        built.overwrite(0, &hostile);
+        accepted += usize::from(exercise(&built));
+        cases += 1;
+    };
+    for at in 0..bytes.len() {
+        let large = map.blocks.last().unwrap().0 + 60..map.locator - 16;
+        if large.contains(&at) && !at.is_multiple_of(911) {
+            continue;
+        }
+        attempt(&|hostile| hostile[at] ^= 1 << (mix64(at as u64, 1) % 8));
+        attempt(&|hostile| {
+            for byte in hostile.iter_mut().skip(at).take(4) {
+                *byte = 0xff;
+            }
+        });
+        if at % 3 == 0 {
+            attempt(&|hostile| hostile[at] = 0);
+        }
+    }
+    for round in 0..2000 {
+        attempt(&|hostile| {
+            for change in 0..=round % 20 {
+                let random = mix64(round, change);
+                let at = random as usize % hostile.len();
+                hostile[at] = (random >> 40) as u8;
+            }
+        });
+    }
+    assert!(accepted > cases / 20 && accepted < cases, "{accepted} of {cases}");
+}

@@ -1,0 +1,223 @@
+//! Tables of unusual entries.
+
+use super::*;
+use crate::checksum::mix64;
+use crate::fs::sim::{CrashPolicy, Times};
+use crate::types::ValuePointer;
+
+fn random_items(count: u64, key_len: usize, value_len: usize) -> Vec<Item> {
+    let mut keys: Vec<Vec<u8>> = (0..count)
+        .map(|i| {
+            let words = [mix64(i, 1), mix64(i, 2)].map(u64::to_be_bytes).concat();
+            [&[0], &words[..key_len]].concat()
+        })
+        .collect();
+    keys.sort();
+    keys.dedup();
+    let value = |i: usize| vec![i as u8; value_len];
+    keys.iter()
+        .enumerate()
+        .map(|(i, k)| item(k, BASE + mix64(i as u64, 3) % 5000, value(i)))
+        .collect()
+}
+
+#[test]
+fn a_table_without_entries_answers_nothing() {
+    let built = build(Vec::new());
+    check(&built);
+    assert_eq!(get(&built.open().unwrap(), b"a", SeqNo::MAX).unwrap(), None);
+    assert_eq!((built.summary.min_seqno, built.summary.max_seqno), (0, 0));
+}
+
+#[test]
+fn one_entry_with_the_empty_key_and_value() {
+    check(&build(vec![item([0], BASE, [])]));
+    check(&build(vec![item([], BASE + 1, [])]));
+}
+
+#[test]
+fn many_random_entries_come_back() {
+    check(&build(random_items(3000, 16, 100)));
+    check(&build(random_items(5000, 8, 0)));
+}
+
+#[test]
+fn versions_of_one_key_fill_many_blocks() {
+    let mut items = vec![item(b"a", BASE, b"before")];
+    items.extend((0..2000).rev().map(|i| item(b"key", BASE + i, vec![i as u8; 40])));
+    items.push(item(b"key\0", BASE + 7, b"behind"));
+    let built = build(items);
+    check(&built);
+    assert_eq!(built.summary.keys, 3);
+    let table = built.open().unwrap();
+    for seqno in [BASE - 1, 0] {
+        assert_eq!(get(&table, b"key", seqno).unwrap(), None);
+    }
+}
+
+#[test]
+fn versions_on_both_sides_of_every_block_border() {
+    for padding in 0..12 {
+        let mut items = Vec::new();
+        for key in 0..300u32 {
+            for version in (0..5).rev() {
+                let value = vec![version as u8; 60 + padding];
+                items.push(item(key.to_be_bytes(), BASE + 10 * version, value));
+            }
+        }
+        let built = build(items);
+        let table = built.open().unwrap();
+        for key in 0..300u32 {
+            for seqno in BASE - 2..BASE + 50 {
+                let expected = built.expected(&key.to_be_bytes(), seqno).map(as_entry);
+                assert_eq!(get(&table, &key.to_be_bytes(), seqno).unwrap(), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_keys_with_equal_beginnings() {
+    let long = |last: u8, len: usize| [vec![0x61; len - 1], vec![last]].concat();
+    let mut items = Vec::new();
+    for len in [9, 62, 63, 64, 65, 100, 2000, 8000, 9000, 65_540] {
+        for last in [0x62, 0x63] {
+            items.push(item(long(last, len), BASE + len as u64, [last]));
+        }
+    }
+    items.sort_by(|a, b| a.key.cmp(&b.key));
+    check(&build(items));
+    // All eight bytes after the shared prefix are equal for many blocks.
+    let keys = (0..2000u32).map(|i| [&[5; 3000][..], &[6; 20], &i.to_be_bytes()].concat());
+    let mut items: Vec<Item> = keys.map(|key| item(key, BASE + 1, b"v")).collect();
+    items.insert(0, item([5; 2999], BASE, b"first"));
+    let built = build(items);
+    let table = built.open().unwrap();
+    let mut iter = built.iter(IterMode::Mapped);
+    for item in &built.items {
+        assert_eq!(get(&table, &item.key, SeqNo::MAX).unwrap(), Some(as_entry(item)));
+        iter.seek(&item.key).unwrap();
+        assert_eq!(iter.key(), item.key);
+    }
+    assert!(scan(&mut built.iter(IterMode::Buffered)).unwrap() == built.items);
+}
+
+#[test]
+fn values_around_every_length_that_is_stored_differently() {
+    let lens = [0, 1, 2046, 2047, 2048, 8000, 8140, 8150, 8160, 8192, 8193, 16_300, 600_000];
+    let mut items: Vec<Item> = Vec::new();
+    for (index, len) in lens.into_iter().enumerate() {
+        for small in 0..3u8 {
+            items.push(item([index as u8, small], BASE + 3, [small; 50]));
+        }
+        items.push(item([index as u8, 9], BASE + (1 << index), vec![index as u8; len]));
+    }
+    check(&build(items));
+}
+
+#[test]
+fn every_entry_size_around_a_cell() {
+    for len in 8192 - 60..8192 + 10 {
+        let built = build(vec![item(b"0key", BASE, vec![1; len]), item(b"0kez", BASE, b"2")]);
+        check(&built);
+    }
+}
+
+#[test]
+fn seqnos_of_every_width_and_all_kinds() {
+    let pointer = ValuePointer { segment: 9, offset: 64, len: 4096 };
+    let mut items = Vec::new();
+    for bits in 0..56 {
+        let seqno = (1 << bits) - 1 + if bits < 55 { BASE } else { 0 };
+        let kind = [Kind::Put, Kind::Delete, Kind::Pointer][bits % 3];
+        let value = match kind {
+            Kind::Put => b"value".to_vec(),
+            Kind::Delete => Vec::new(),
+            Kind::Pointer => pointer.encode().to_vec(),
+        };
+        items.push(Item { key: vec![0, bits as u8], seqno, kind, value });
+    }
+    let built = build(items);
+    check(&built);
+    assert_eq!(built.summary.tombstones, 19);
+    assert_eq!(built.summary.value_bytes, 18 * 4096);
+    assert_eq!((built.summary.min_seqno, built.summary.max_seqno), (BASE, (1 << 55) - 1));
+}
+
+#[test]
+fn a_table_is_read_relative_to_the_base_it_is_opened_with() {
+    let built = build(vec![item(b"a", BASE + 5, b"x")]);
+    let size = built.summary.size_bytes;
+    let table = Table::open(&built.fs, &path(), NUMBER, size, SEED, 70_000).unwrap();
+    assert_eq!(get(&table, b"a", 70_004).unwrap(), None);
+    assert_eq!(get(&table, b"a", 70_005).unwrap().unwrap().seqno, 70_005);
+}
+
+#[test]
+fn the_wrong_order_and_seqnos_below_the_base_are_refused() {
+    let mut builder = start(&SimDisk::new()).unwrap();
+    builder.add(b"b", 1, BASE + 5, Kind::Put, b"").unwrap();
+    for (key, seqno) in [(b"a", BASE + 4), (b"b", BASE + 5), (b"b", BASE + 6), (b"c", BASE - 1)] {
+        let error = builder.add(key, 1, seqno, Kind::Put, b"").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse);
+    }
+    builder.add(b"b", 1, BASE + 4, Kind::Put, b"").unwrap();
+    assert!(builder.add(b"c", 1, BASE, Kind::Pointer, b"short").is_err());
+}
+
+#[test]
+fn the_size_estimate_is_close() {
+    let items = random_items(4000, 16, 100);
+    let mut builder = start(&SimDisk::new()).unwrap();
+    items.iter().for_each(|item| add(&mut builder, item).unwrap());
+    let estimate = builder.file_size_estimate();
+    let size = builder.finish().unwrap().size_bytes;
+    assert!(estimate.abs_diff(size) < size / 20, "{estimate} for {size}");
+}
+
+#[test]
+fn offsets_of_keys_ascend_through_the_file() {
+    let built = build(random_items(3000, 16, 100));
+    let table = built.open().unwrap();
+    let offsets: Vec<u64> =
+        built.items.iter().map(|item| table.approx_offset_of(&item.key).unwrap()).collect();
+    assert!(offsets.is_sorted());
+    assert!(offsets[0] == 0 && *offsets.last().unwrap() > 300_000);
+}
+
+#[test]
+fn a_failing_operation_while_building_or_opening_is_told_and_nothing_else_happens() {
+    let items = random_items(6000, 16, 100);
+    let quiet = SimDisk::new();
+    let summary = write(&quiet, &items).unwrap();
+    let run = |disk: &SimDisk| -> Result<Vec<Item>> {
+        write(disk, &items)?;
+        let fs: Arc<dyn FileSystem> = Arc::new(disk.clone());
+        let table = Table::open(&fs, &path(), NUMBER, summary.size_bytes, SEED, BASE)?;
+        scan(&mut TableIter::new(Arc::new(table), IterMode::Buffered)?)
+    };
+    let counted = SimDisk::new();
+    assert!(run(&counted).unwrap() == items);
+    let operations = counted.operation_count();
+    assert!(operations > 12, "{operations}");
+    for index in 0..operations {
+        let disk = SimDisk::new();
+        disk.fail_at(index, libc::EIO, Times::Once);
+        let error = run(&disk).unwrap_err();
+        assert_eq!((error.kind(), error.os_error()), (ErrorKind::Io, Some(libc::EIO)));
+    }
+}
+
+#[test]
+fn a_finished_table_outlives_a_power_loss() {
+    let items = random_items(500, 16, 100);
+    let disk = SimDisk::new();
+    let summary = write(&disk, &items).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    for (name, policy) in CrashPolicy::standard() {
+        let fs: Arc<dyn FileSystem> = Arc::new(disk.crash_image(&policy, 5));
+        let table = Table::open(&fs, &path(), NUMBER, summary.size_bytes, SEED, BASE).unwrap();
+        let mut iter = TableIter::new(Arc::new(table), IterMode::Mapped).unwrap();
+        assert!(scan(&mut iter).unwrap() == items, "{name}");
+    }
+}

@@ -1,0 +1,190 @@
+//! What holds of every version (layer L4), checked when one is loaded and when one is made.
+//!
+//! - FILES: a number names one file, and is below `next_file`.
+//! - TABLE: keys in order; sequence numbers in order, from 1, at most `last_seqno`.
+//! - RUN: never empty, tables sorted by key and disjoint; numbers fall and are below `next_run`.
+//! - AGE: every entry of a newer run is newer than every entry of an older one.
+//! - LOG: registered segments are newer than flushed ones and have their first file.
+
+use std::collections::HashSet;
+
+use super::meta::{SegmentState, TableMeta};
+use super::run::RunMeta;
+use super::state::VersionState;
+use crate::types::{FileNumber, MAX_SEQNO};
+
+impl VersionState {
+    /// Says which invariant does not hold, and where.
+    pub(super) fn check_invariants(&self) -> Result<(), String> {
+        if self.last_seqno > MAX_SEQNO {
+            return Err(format!("last sequence number {} is too large", self.last_seqno));
+        }
+        self.check_files()?;
+        for run in &self.runs {
+            self.check_run(run)?;
+        }
+        for pair in self.runs.windows(2) {
+            if let [newer, older] = pair {
+                check_age(newer, older)?;
+            }
+        }
+        self.check_log()
+    }
+
+    fn check_files(&self) -> Result<(), String> {
+        let mut seen: HashSet<FileNumber> = HashSet::new();
+        let tables = self.tables().map(|table| table.number);
+        let segments = self.segments.values().flat_map(|segment| {
+            [Some(segment.id), (segment.file != segment.id).then_some(segment.file)]
+        });
+        for number in tables.chain(segments.flatten()) {
+            if number == 0 || number >= self.next_file {
+                let next = self.next_file;
+                return Err(format!("file number {number} is not between 1 and {next}"));
+            }
+            if !seen.insert(number) {
+                return Err(format!("file number {number} is in use twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_run(&self, run: &RunMeta) -> Result<(), String> {
+        let id = run.id;
+        if id >= self.next_run {
+            return Err(format!("run {id} is not below {}", self.next_run));
+        }
+        if run.tables.is_empty() {
+            return Err(format!("run {id} has no tables"));
+        }
+        for table in &run.tables {
+            self.check_table(table)?;
+        }
+        for pair in run.tables.windows(2) {
+            if let [left, right] = pair
+                && left.largest >= right.smallest
+            {
+                return Err(format!(
+                    "tables {} and {} of run {id} overlap",
+                    left.number, right.number
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_table(&self, table: &TableMeta) -> Result<(), String> {
+        let seqnos = [table.seqno_base, table.min_seqno, table.max_seqno, self.last_seqno];
+        let what = if table.smallest > table.largest {
+            "has its keys in the wrong order"
+        } else if table.min_seqno == 0 || !seqnos.is_sorted() {
+            "has impossible sequence numbers"
+        } else if table.entries == 0 || table.tombstones > table.entries {
+            "has impossible counts"
+        } else {
+            return Ok(());
+        };
+        Err(format!("table {} {what}", table.number))
+    }
+
+    fn check_log(&self) -> Result<(), String> {
+        let mut log_began = None;
+        for segment in self.segments.values() {
+            match segment.state {
+                SegmentState::Registered if segment.file != segment.id => {
+                    return Err(format!("segment {} is rewritten before its flush", segment.id));
+                }
+                SegmentState::Registered => log_began = log_began.or(Some(segment.id)),
+                SegmentState::Flushed => {
+                    if let Some(older) = log_began {
+                        return Err(format!("segment {} is flushed before {older}", segment.id));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_age(newer: &RunMeta, older: &RunMeta) -> Result<(), String> {
+    let (id, other) = (newer.id, older.id);
+    if id <= other {
+        return Err(format!("run {id} comes before run {other}"));
+    }
+    if newer.min_seqno() <= older.max_seqno() {
+        return Err(format!("run {id} is not newer than run {other}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{self, table};
+    use super::*;
+    use std::sync::Arc;
+
+    type Break = fn(&mut VersionState);
+
+    fn edit_table(state: &mut VersionState, change: impl FnOnce(&mut TableMeta)) {
+        change(Arc::make_mut(&mut state.runs[0].tables[0]));
+    }
+
+    fn put_table(state: &mut VersionState, run: usize, table: TableMeta) {
+        state.runs[run].tables.push(Arc::new(table));
+    }
+
+    #[test]
+    fn the_sample_and_the_empty_state_are_sound() {
+        assert_eq!(samples::state().check_invariants(), Ok(()));
+        assert_eq!(VersionState::new(1, 2).check_invariants(), Ok(()));
+    }
+
+    #[test]
+    fn every_broken_invariant_is_named() {
+        let cases: [(&str, Break); 18] = [
+            ("last sequence number 72057594037927936 is too large", |s| s.last_seqno = 1 << 56),
+            ("file number 11 is not between 1 and 11", |s| s.next_file = 11),
+            ("file number 0 is not between 1 and 12", |s| edit_table(s, |t| t.number = 0)),
+            ("file number 8 is in use twice", |s| edit_table(s, |t| t.number = 8)),
+            ("file number 7 is in use twice", |s| edit_table(s, |t| t.number = 7)),
+            ("file number 5 is in use twice", |s| edit_table(s, |t| t.number = 5)),
+            ("run 3 is not below 3", |s| s.next_run = 3),
+            ("run 3 has no tables", |s| s.runs[0].tables.clear()),
+            ("tables 8 and 9 of run 1 overlap", |s| {
+                Arc::make_mut(&mut s.runs[2].tables[0]).largest = b"\0e".to_vec();
+            }),
+            ("table 11 has its keys in the wrong order", |s| {
+                edit_table(s, |t| t.smallest = b"\0p".to_vec());
+            }),
+            ("table 11 has impossible sequence numbers", |s| edit_table(s, |t| t.min_seqno = 46)),
+            ("table 11 has impossible sequence numbers", |s| edit_table(s, |t| t.max_seqno = 61)),
+            ("table 11 has impossible sequence numbers", |s| edit_table(s, |t| t.seqno_base = 41)),
+            ("table 11 has impossible counts", |s| edit_table(s, |t| t.entries = 0)),
+            ("table 11 has impossible counts", |s| edit_table(s, |t| t.tombstones = 11)),
+            ("run 3 is not newer than run 2", |s| {
+                edit_table(s, |t| (t.min_seqno, t.seqno_base) = (35, 35));
+            }),
+            ("segment 6 is rewritten before its flush", |s| {
+                s.segments.get_mut(&6).unwrap().file = 3;
+            }),
+            ("segment 7 is flushed before 6", |s| {
+                s.segments.get_mut(&7).unwrap().state = SegmentState::Flushed;
+            }),
+        ];
+        for (message, change) in cases {
+            let mut state = samples::state();
+            change(&mut state);
+            assert_eq!(state.check_invariants(), Err(message.into()));
+        }
+    }
+
+    #[test]
+    fn runs_in_the_wrong_order_are_named() {
+        let mut state = samples::state();
+        state.runs.swap(0, 1);
+        assert_eq!(state.check_invariants(), Err("run 2 comes before run 3".into()));
+        let mut state = samples::state();
+        put_table(&mut state, 2, table(3, "x", "y", 30, 31));
+        assert_eq!(state.check_invariants(), Err("run 2 is not newer than run 1".into()));
+    }
+}

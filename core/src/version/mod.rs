@@ -1,0 +1,26 @@
+//! Which files are live (layer L4): plain data, edits of it, and the one file that records them.
+//!
+//! A [`VersionState`] says which tables form which runs and which segments of the value log exist.
+//! Every durable change of the file set is a [`VersionEdit`] appended to a [`Manifest`]; applying
+//! all edits of a manifest in order gives the state. Nothing here opens a table or a segment.
+
+mod edit;
+mod invariants;
+mod layout;
+mod load;
+mod manifest;
+mod meta;
+mod run;
+mod state;
+
+pub(crate) use edit::VersionEdit;
+pub(crate) use load::{Loaded, load};
+pub(crate) use manifest::Manifest;
+pub(crate) use meta::{RunId, SegmentMeta, SegmentState, TableMeta};
+pub(crate) use run::{KeyRange, RunMeta};
+pub(crate) use state::VersionState;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! The bytes of a segment (layer L3): its header, the frames behind it and the records in them.
+//!
+//! Invariants: a frame header is valid only at the offset and in the segment that it was written
+//! for, a record only at its offset and under its segment's id. Decoding answers `None` for
+//! everything else; it never panics and allocates nothing.
+
+use crate::checksum::{checksum32, checksum64, mix64};
+use crate::coding::Decoder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::MAX_ENCODED_KEY_LEN;
+use crate::types::{Kind, SegmentId, SeqNo};
+
+/// First bytes of a segment.
+pub(crate) const MAGIC: [u8; 8] = *b"toykvlog";
+
+/// The format of segments that this version writes, and the only one that it reads.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// Length of the segment header; the first frame follows it.
+pub(crate) const SEGMENT_HEADER_LEN: usize = 4096;
+
+/// Where the first frame of every segment starts.
+pub(crate) const FIRST_FRAME: u64 = SEGMENT_HEADER_LEN as u64;
+
+/// Length of a frame header.
+pub(crate) const FRAME_HEADER_LEN: usize = 56;
+
+/// Length of what precedes a record's key.
+pub(crate) const RECORD_HEADER_LEN: usize = 12;
+
+/// Sizes of segments are multiples of this.
+pub(crate) const PAGE: u64 = 4096;
+
+/// Largest segment: the offset of a value pointer counts 8 bytes in 32 bits.
+pub(crate) const MAX_SEGMENT_SIZE: u64 = 8 << 32;
+
+/// What makes a segment this segment and no other. The version knows it, the header repeats it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentIdentity {
+    /// Its number when it was first written.
+    pub(crate) id: SegmentId,
+    /// Random; every frame begins with it.
+    pub(crate) salt: u64,
+    /// The database that it belongs to.
+    pub(crate) db_id: u64,
+    /// Size of the file.
+    pub(crate) size_bytes: u64,
+}
+
+/// Why bytes are not the header of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderFault {
+    /// Written by another version: this is the number found.
+    Version(u32),
+    /// Damaged: what is wrong.
+    Damage(String),
+}
+
+impl SegmentIdentity {
+    /// The segment header.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SEGMENT_HEADER_LEN);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        for word in [self.id, self.salt, self.db_id, self.size_bytes] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.resize(SEGMENT_HEADER_LEN - 8, 0);
+        let sum = checksum64(&out, 0);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    /// Reads the segment header. Every version keeps magic, version and checksum in these places.
+    pub(crate) fn decode(header: &[u8]) -> Result<SegmentIdentity, HeaderFault> {
+        let damage = |what: &str| HeaderFault::Damage(what.into());
+        let covered = header.get(..SEGMENT_HEADER_LEN - 8);
+        let stored = header.get(SEGMENT_HEADER_LEN - 8..).and_then(|rest| Decoder::new(rest).u64());
+        let (Some(covered), Some(stored)) = (covered, stored) else {
+            return Err(damage("segment header cut short"));
+        };
+        let mut decoder = Decoder::new(covered);
+        if decoder.take(8) != Some(&MAGIC[..]) {
+            return Err(damage("not a segment of a value log"));
+        }
+        if checksum64(covered, 0) != stored {
+            return Err(damage("checksum of the segment header does not match"));
+        }
+        match decoder.u32() {
+            Some(FORMAT_VERSION) => {}
+            found => return Err(HeaderFault::Version(found.unwrap_or(0))),
+        }
+        decode_identity(&mut decoder).ok_or_else(|| damage("segment header cut short"))
+    }
+
+    /// Refuses sizes that no segment can have.
+    pub(crate) fn check_size(&self) -> Result<()> {
+        let size = self.size_bytes;
+        if size.is_multiple_of(PAGE) && (2 * PAGE..=MAX_SEGMENT_SIZE).contains(&size) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("a segment cannot have {size} bytes: 8192 to {MAX_SEGMENT_SIZE}, whole pages"),
+        ))
+    }
+}
+
+fn decode_identity(decoder: &mut Decoder<'_>) -> Option<SegmentIdentity> {
+    decoder.u32()?;
+    Some(SegmentIdentity {
+        id: decoder.u64()?,
+        salt: decoder.u64()?,
+        db_id: decoder.u64()?,
+        size_bytes: decoder.u64()?,
+    })
+}
+
+/// What a frame says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// Length of the records, a multiple of 8.
+    pub(crate) payload_len: u64,
+    /// Sequence number of the first record; the others follow without gaps.
+    pub(crate) first_seqno: SeqNo,
+    /// Last sequence number of a frame that was known to be durable when this one was written.
+    pub(crate) synced_seqno: SeqNo,
+    /// Checksum of the frame before this one.
+    pub(crate) previous: u64,
+    /// Number of records.
+    pub(crate) count: u32,
+    /// The records' checksums, folded.
+    pub(crate) fold: u32,
+}
+
+impl FrameHeader {
+    /// The stored form at `offset`, and the frame's checksum, to which the next frame chains.
+    #[inline]
+    pub(crate) fn encode(&self, salt: u64, offset: u64) -> ([u8; FRAME_HEADER_LEN], u64) {
+        let mut out = [0; FRAME_HEADER_LEN];
+        out[..8].copy_from_slice(&salt.to_le_bytes());
+        out[16..24].copy_from_slice(&self.payload_len.to_le_bytes());
+        out[24..32].copy_from_slice(&self.first_seqno.to_le_bytes());
+        out[32..40].copy_from_slice(&self.synced_seqno.to_le_bytes());
+        out[40..48].copy_from_slice(&self.previous.to_le_bytes());
+        out[48..52].copy_from_slice(&self.count.to_le_bytes());
+        out[52..56].copy_from_slice(&self.fold.to_le_bytes());
+        let sum = checksum64(&out[16..], mix64(salt, offset));
+        out[8..16].copy_from_slice(&sum.to_le_bytes());
+        (out, sum)
+    }
+
+    /// Reads the stored form and its checksum; `None` unless it was written for this place.
+    #[inline]
+    pub(crate) fn decode(bytes: &[u8], salt: u64, offset: u64) -> Option<(FrameHeader, u64)> {
+        let mut decoder = Decoder::new(bytes);
+        if decoder.u64()? != salt {
+            return None;
+        }
+        let sum = decoder.u64()?;
+        let covered = decoder.take(FRAME_HEADER_LEN - 16)?;
+        if checksum64(covered, mix64(salt, offset)) != sum {
+            return None;
+        }
+        let mut decoder = Decoder::new(covered);
+        let header = FrameHeader {
+            payload_len: decoder.u64()?,
+            first_seqno: decoder.u64()?,
+            synced_seqno: decoder.u64()?,
+            previous: decoder.u64()?,
+            count: decoder.u32()?,
+            fold: decoder.u32()?,
+        };
+        Some((header, sum))
+    }
+}
+
+/// Folds one more record's checksum into a frame's `fold`, which starts at 0. Order counts.
+#[inline]
+pub(crate) fn fold(before: u32, record_checksum: u32) -> u32 {
+    (before.rotate_left(5) ^ record_checksum).wrapping_mul(0x9E37_79B1)
+}
+
+/// Bytes that a record takes, its padding included.
+#[inline]
+pub(crate) fn record_len(key_len: usize, value_len: u32) -> u64 {
+    (RECORD_HEADER_LEN as u64 + key_len as u64 + u64::from(value_len)).next_multiple_of(8)
+}
+
+/// The checksum of a record: `covered` is all of it but its first four bytes and its padding.
+#[inline]
+pub(crate) fn record_checksum(covered: &[u8], segment: SegmentId, offset: u64) -> u32 {
+    checksum32(covered, mix64(segment, offset))
+}
+
+/// A record as it lies in a segment; its parts borrow from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RawRecord<'a> {
+    /// The checksum as stored.
+    pub(crate) checksum: u32,
+    /// The number of a kind, known or not.
+    pub(crate) kind: u8,
+    /// The encoded key.
+    pub(crate) key: &'a [u8],
+    /// The value.
+    pub(crate) value: &'a [u8],
+    covered: &'a [u8],
+}
+
+impl<'a> RawRecord<'a> {
+    /// Reads the record at the start of `bytes`; `None` when they do not hold what it claims. Says
+    /// nothing about its checksum.
+    #[inline]
+    pub(crate) fn decode(bytes: &'a [u8]) -> Option<RawRecord<'a>> {
+        let mut decoder = Decoder::new(bytes);
+        let checksum = decoder.u32()?;
+        let value_len = decoder.u32()?;
+        let key_and_kind = decoder.u32()?;
+        let key_len = (key_and_kind & 0x00FF_FFFF) as usize;
+        if key_len > MAX_ENCODED_KEY_LEN {
+            return None;
+        }
+        let key = decoder.take(key_len)?;
+        let value = decoder.take(value_len as usize)?;
+        let covered = bytes.get(4..RECORD_HEADER_LEN + key_len + value.len())?;
+        Some(RawRecord { checksum, kind: (key_and_kind >> 24) as u8, key, value, covered })
+    }
+
+    /// True when the record was written for this place.
+    #[inline]
+    pub(crate) fn is_intact(&self, segment: SegmentId, offset: u64) -> bool {
+        record_checksum(self.covered, segment, offset) == self.checksum
+    }
+
+    /// Bytes that it takes in the segment, its padding included.
+    #[inline]
+    pub(crate) fn len(&self) -> u64 {
+        (self.covered.len() as u64 + 4).next_multiple_of(8)
+    }
+}

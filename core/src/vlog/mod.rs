@@ -1,0 +1,22 @@
+//! The value log (layer L3): segments of frames of records, the one place where writes become
+//! durable and where large values live for good. `format` has the bytes, `segment` one file as
+//! readers see it, `writer` the append path over `frame` and `ahead`, `replay` what recovery reads.
+//!
+//! Invariants: bytes behind the end of the log are never read as values; published bytes never
+//! change; a frame is found by replay only if it and all frames before it are whole.
+
+mod ahead;
+mod format;
+mod frame;
+mod replay;
+mod segment;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use format::{FIRST_FRAME, MAX_SEGMENT_SIZE, SegmentIdentity, record_len};
+pub(crate) use frame::{FrameSize, Written};
+pub(crate) use replay::{LogPosition, LogRecord, Replayed, replay};
+pub(crate) use segment::{OpenFor, Prefill, Segment, StoredRecord};
+pub(crate) use writer::{Appended, LogWriter, Stamp, Store};

@@ -1,0 +1,117 @@
+//! The API on a real directory.
+
+use std::ops::Bound;
+
+use toykv::{Db, Options, ScanOptions, WriteBatch, WriteOptions};
+
+fn small() -> Options {
+    Options::new().memtable_size_bytes(256 << 10).backlog_limit_bytes(1 << 20)
+}
+
+fn key(i: u64) -> Vec<u8> {
+    format!("key{:08}", i.wrapping_mul(7919) % 100_003).into_bytes()
+}
+
+fn value(i: u64) -> Vec<u8> {
+    vec![i as u8; (i * 37 % 300) as usize + if i.is_multiple_of(50) { 3000 } else { 0 }]
+}
+
+#[test]
+fn what_is_put_is_found_through_flush_compaction_and_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let db = Db::open(&path, &small()).unwrap();
+    let count = 20_000u64;
+    for i in 0..count {
+        db.put(&key(i), &value(i)).unwrap();
+        if i % 3 == 0 {
+            db.delete(&key(i)).unwrap();
+        }
+    }
+    let check = |db: &Db, when: &str| {
+        for i in 0..count {
+            let found = db.get(&key(i)).unwrap();
+            let expected = (i % 3 != 0).then(|| value(i));
+            assert_eq!(found.as_deref(), expected.as_deref(), "{when} {i}");
+        }
+        let live = (0..count).filter(|i| i % 3 != 0).count() as u64;
+        assert_eq!(db.len().unwrap(), live, "{when}");
+        let forward: Vec<_> = db.scan(&ScanOptions::new()).unwrap().map(|e| e.unwrap()).collect();
+        assert_eq!(forward.len() as u64, live, "{when}");
+        assert!(forward.is_sorted());
+        let mut backward: Vec<_> =
+            db.scan(&ScanOptions::new().reverse(true)).unwrap().map(|e| e.unwrap()).collect();
+        backward.reverse();
+        assert_eq!(forward, backward, "{when}");
+    };
+    check(&db, "written");
+    db.flush().unwrap();
+    check(&db, "flushed");
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    check(&db, "compacted");
+    assert_eq!(db.stats().runs, 1);
+    db.close().unwrap();
+    let db = Db::open(&path, &small()).unwrap();
+    check(&db, "reopened");
+    for i in 0..100 {
+        db.put(&key(i), b"again").unwrap();
+    }
+    drop(db);
+    let db = Db::open(&path, &Options::new().read_only(true)).unwrap();
+    assert_eq!(db.get(&key(3)).unwrap().as_deref(), Some(&b"again"[..]));
+    drop(db);
+    let db = Db::open(&path, &Options::new()).unwrap();
+    assert_eq!(db.get(&key(3)).unwrap().as_deref(), Some(&b"again"[..]));
+}
+
+#[test]
+fn batches_larger_than_a_segment_are_atomic_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    db.put(&key(1), b"before").unwrap();
+    let snapshot = db.snapshot().unwrap();
+    let mut batch = WriteBatch::new();
+    for i in 0..20_000 {
+        batch.put(&key(i), b"value of the batch").unwrap();
+    }
+    batch.delete(&key(2)).unwrap();
+    let seqno = db.write(&batch).unwrap();
+    assert_eq!(seqno, 1 + 20_001);
+    db.put(&key(3), b"after").unwrap();
+    assert_eq!(db.len().unwrap(), 19_999);
+    assert_eq!(snapshot.get(&key(1)).unwrap().as_deref(), Some(&b"before"[..]));
+    assert_eq!(snapshot.get(&key(5)).unwrap().as_deref(), None);
+    drop(snapshot);
+    db.close().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    assert_eq!(db.len().unwrap(), 19_999);
+    assert_eq!(db.get(&key(3)).unwrap().as_deref(), Some(&b"after"[..]));
+    assert_eq!(db.get(&key(2)).unwrap().as_deref(), None);
+    assert_eq!(db.get(&key(9)).unwrap().as_deref(), Some(&b"value of the batch"[..]));
+}
+
+#[test]
+fn popping_from_both_ends_empties_the_database_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    for i in 0..5000 {
+        db.put(&key(i), &value(i)).unwrap();
+    }
+    let mut keys: Vec<_> = (0..5000).map(key).collect();
+    keys.sort();
+    let sync = WriteOptions::new();
+    for (i, pair) in keys.chunks(2).enumerate() {
+        if i == 700 {
+            db.put(b"a", b"").unwrap();
+            db.put(b"z", b"").unwrap();
+            assert_eq!(db.pop_first().unwrap().unwrap().0, b"a");
+            assert_eq!(db.pop_last().unwrap().unwrap().0, b"z");
+            db.flush().unwrap();
+        }
+        assert_eq!(db.pop_first_with(&sync).unwrap().unwrap().0, pair[0]);
+        assert_eq!(db.pop_first().unwrap().unwrap().0, pair[1]);
+    }
+    assert_eq!(db.pop_first().unwrap(), None);
+    assert_eq!(db.pop_last().unwrap(), None);
+    assert!(db.is_empty().unwrap());
+}

@@ -1,0 +1,3 @@
+//! Black-box tests of the engine: the API, its model, recovery and damage.
+
+mod basic;
