@@ -1,8 +1,13 @@
 //! The two ways into the engine: with and without the interpreter's lock (the GIL).
 //!
-//! The rule: a call that answers from memory keeps the lock; a call that may wait for the device
-//! or for background work, or whose length the caller chooses, lets go of it. Letting go costs
-//! little alone, but with a busy thread beside it each return waits up to the switch interval.
+//! The rule: a read of one key, a step of a cursor and whatever else is over long before another
+//! thread could have been woken keeps the lock. A write (it may wait for another writer, for room
+//! in the log, for the device) and every call whose length the caller chooses or that waits for
+//! background work lets go of it.
+//!
+//! Measured (3.11, one thread, 2 000 keys of 24 + 150 bytes in memory): `get` 113 ns with the lock
+//! kept, 145 ns without; `put` 155 ns and 180 ns. Rows of a cursor one at a time: 120 ns a pair;
+//! in lists of 256 made under one lock: 190 ns, so nothing is fetched ahead behind the scenes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

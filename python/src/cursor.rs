@@ -182,14 +182,15 @@ impl Cursor {
         let rows = self.with(py, |scan| {
             let mut rows = Vec::with_capacity(n.min(1024));
             while rows.len() < n {
-                match scan.next_entry()? {
-                    Some(entry) => rows.push(Row::new(py, self.rows, entry)),
-                    None => break,
+                let Some(entry) = scan.next_entry()? else { break };
+                match Row::new(py, self.rows, entry) {
+                    Ok(row) => rows.push(row),
+                    Err(error) => return Ok(Err(error)),
                 }
             }
-            Ok(rows)
-        })?;
-        let rows: PyResult<Vec<_>> = rows.into_iter().map(|row| row?.into_object(py)).collect();
+            Ok(Ok(rows))
+        })??;
+        let rows: PyResult<Vec<_>> = rows.into_iter().map(|row| row.into_object(py)).collect();
         PyList::new(py, rows?)
     }
 

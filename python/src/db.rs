@@ -21,9 +21,6 @@ use crate::options::Options;
 use crate::reader::{Reader, Source};
 use crate::snapshot::Snapshot;
 
-/// A value of this size takes so long to copy that other threads should run meanwhile.
-const LONG_COPY_BYTES: usize = 1 << 20;
-
 /// How often a long call looks whether the user pressed Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -71,28 +68,6 @@ impl Handle {
     ) -> PyResult<()> {
         let options = self.write_options(sync);
         waiting(py, || self.db()?.write_with(batch, &options)).map(drop)
-    }
-
-    /// Makes one small write: with the interpreter's lock held where nothing has to be waited for.
-    fn write_one(
-        &self,
-        py: Python<'_>,
-        size: usize,
-        sync: Option<bool>,
-        write: impl Fn(&toykv::Db, &WriteOptions) -> toykv::Result<u64> + Send + Sync,
-    ) -> PyResult<()> {
-        let options = self.write_options(sync);
-        if !sync.unwrap_or(self.is_sync) && size < LONG_COPY_BYTES {
-            let impatient = options.no_wait(true);
-            let stalled = quick(py, || match write(self.db()?, &impatient) {
-                Err(error) if error.kind() == ErrorKind::WouldStall => Ok(true),
-                outcome => outcome.map(|_| false),
-            })?;
-            if !stalled {
-                return Ok(());
-            }
-        }
-        waiting(py, || write(self.db()?, &options)).map(drop)
     }
 
     /// `sync=False` in a database whose writes are durable by default means: within the interval.
@@ -170,15 +145,16 @@ impl Db {
         sync: Option<bool>,
     ) -> PyResult<()> {
         let (key, value) = (&*key, &*value);
-        let size = value.len();
-        self.handle.write_one(py, size, sync, |db, options| db.put_with(key, value, options))
+        let options = self.handle.write_options(sync);
+        waiting(py, || self.handle.db()?.put_with(key, value, &options)).map(drop)
     }
 
     /// Removes a key, whether it is there or not. `del db[key]` is the form that complains.
     #[pyo3(signature = (key, /, *, sync=None))]
     fn delete(&self, py: Python<'_>, key: Input<'_>, sync: Option<bool>) -> PyResult<()> {
         let key = &*key;
-        self.handle.write_one(py, 0, sync, |db, options| db.delete_with(key, options))
+        let options = self.handle.write_options(sync);
+        waiting(py, || self.handle.db()?.delete_with(key, &options)).map(drop)
     }
 
     fn __setitem__(&self, py: Python<'_>, key: Input<'_>, value: Input<'_>) -> PyResult<()> {

@@ -15,7 +15,10 @@ README = Path(__file__).parents[1] / "README.md"
 
 def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    found = finder.find(toykv, "toykv") + finder.find(_toykv._Readable, "toykv._Readable")
+    found = finder.find(toykv, "toykv")
+    # The finder takes these for another module's.
+    found += finder.find(_toykv._Readable, "toykv._Readable")
+    found += finder.find(toykv.destroy, "toykv.destroy")
     return [test for test in found if test.examples]
 
 
