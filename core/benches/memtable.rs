@@ -91,10 +91,6 @@ trait Index: Sized {
     fn scan(&self) -> usize;
     /// Seeks and reads ten.
     fn seek(&self, key: &Key) -> usize;
-    /// Fetches what an insert will need; `None` when there is no such thing.
-    fn prefetch(&self, _: &Key) -> Option<()> {
-        None
-    }
     fn note(&self) -> String {
         String::new()
     }
@@ -135,10 +131,6 @@ impl Index for Ours {
             cursor.next();
         }
         count
-    }
-    fn prefetch(&self, key: &Key) -> Option<()> {
-        self.0.prefetch_key(&key.bytes, key.hash);
-        Some(())
     }
     fn note(&self) -> String {
         format!("{:.1} bytes a key", self.0.heap_bytes() as f64 / self.0.len() as f64)
@@ -192,16 +184,12 @@ impl Index for Skip {
     }
 }
 
-/// Inserts of the row "in batches" look ahead by this many keys.
-const AHEAD: usize = 6;
-
-const ROWS: [&str; 7] =
-    ["insert", "in batches", "get, hit", "get, miss", "seek + 10", "scan, a key", "overwrite"];
+const ROWS: [&str; 6] =
+    ["insert", "get, hit", "get, miss", "seek + 10", "scan, a key", "overwrite"];
 
 /// The rows' figures of one round.
-fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut String) -> [f64; 7] {
+fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut String) -> [f64; 6] {
     let count = keys.len();
-    let batches = insert_in_batches::<I>(keys);
     let index = I::new(count);
     let mut seqno = 0;
     let mut fill = |keys: &[Key]| {
@@ -223,28 +211,14 @@ fn round<I: Index>(keys: &[Key], others: &[Key], absent: &[Key], note: &mut Stri
         time(few.len(), || assert!(few.iter().map(|key| index.seek(key)).sum::<usize>() > 0));
     let scan = time(count, || assert_eq!(index.scan(), count));
     let overwrite = time(few.len(), || fill(few));
-    [insert, batches, hit, miss, seek, scan, overwrite]
-}
-
-/// Inserts with what is needed fetched ahead, as a batch allows; NaN where that is not offered.
-fn insert_in_batches<I: Index>(keys: &[Key]) -> f64 {
-    let index = I::new(keys.len());
-    if index.prefetch(&keys[0]).is_none() {
-        return f64::NAN;
-    }
-    time(keys.len(), || {
-        for (at, key) in keys.iter().enumerate() {
-            keys.get(at + AHEAD).and_then(|key| index.prefetch(key));
-            index.insert(key, entry(at as SeqNo + 1));
-        }
-    })
+    [insert, hit, miss, seek, scan, overwrite]
 }
 
 /// The figures of all rounds of one structure.
 struct Figures {
     name: &'static str,
     note: String,
-    rounds: Vec<[f64; 7]>,
+    rounds: Vec<[f64; 6]>,
 }
 
 fn report(figures: &[Figures]) {

@@ -130,6 +130,7 @@ impl MemIter {
     }
 
     /// Goes to the last key.
+    #[cfg(test)]
     pub(crate) fn seek_to_last(&mut self) {
         self.reset();
         let root = self.memtable.tree.root.load();

@@ -164,11 +164,6 @@ impl TableBuilder {
         Error::new(ErrorKind::Misuse, format!("{}: {what}", self.file.path().display()))
     }
 
-    /// Entries so far.
-    pub(crate) fn entries(&self) -> u64 {
-        self.entries
-    }
-
     /// About the size that the file will have if nothing more is added.
     pub(crate) fn file_size_estimate(&self) -> u64 {
         let (cells, keys) = (self.index.cells() + 1, self.hashes.len() as u64 + 64);

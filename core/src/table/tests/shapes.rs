@@ -177,16 +177,6 @@ fn the_size_estimate_is_close() {
 }
 
 #[test]
-fn offsets_of_keys_ascend_through_the_file() {
-    let built = build(random_items(3000, 16, 100));
-    let table = built.open().unwrap();
-    let offsets: Vec<u64> =
-        built.items.iter().map(|item| table.approx_offset_of(&item.key).unwrap()).collect();
-    assert!(offsets.is_sorted());
-    assert!(offsets[0] == 0 && *offsets.last().unwrap() > 300_000);
-}
-
-#[test]
 fn a_failing_operation_while_building_or_opening_is_told_and_nothing_else_happens() {
     let items = random_items(6000, 16, 100);
     let quiet = SimDisk::new();
