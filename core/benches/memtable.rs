@@ -8,7 +8,7 @@
     dead_code,
     unreachable_pub,
     unused_imports,
-    reason = "the memtable is private to the library: its files and those it needs are compiled here \
+    reason = "the memtable is private to the library: its files and what it needs are compiled here \
               once more, tests included"
 )]
 

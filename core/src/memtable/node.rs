@@ -3,7 +3,7 @@
 //! The tree branches on the nibbles of keys. A *link* at depth `d` leads to keys that share their
 //! first `d` nibbles. It is empty, or leads to
 //! - a [`Leaf`]: up to 15 keys, in no order, and a permutation word that gives the order;
-//! - an [`Inner`] node: 16 links of depth `d + 1`; neighbouring links may share one leaf, whose keys
+//! - an [`Inner`] node: 16 links of depth `d + 1`; neighbouring links may share a leaf, whose keys
 //!   then share `d` nibbles only;
 //! - a *step*: an inner node one nibble deeper, the nibble being in the pointer's tag;
 //! - a [`Head`]: any number of shared nibbles, and perhaps the key that ends after them;
