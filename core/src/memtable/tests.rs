@@ -1,11 +1,17 @@
 //! Tests of the memtable against a model, by shapes of keys, and with readers beside the writer.
 
+use super::arena;
+use super::filter::Filter;
 use super::node::{Node, nibble};
 use super::tree::{MOST_LEVELS, leaf_from};
-use super::*;
+use super::{Inserted, MemEntry, MemIter, Memtable};
 use crate::checksum::{hash_key, mix64};
+use crate::key::MAX_ENCODED_KEY_LEN;
+use crate::types::{Kind, SeqNo};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SEED: u64 = 7;
 
