@@ -89,9 +89,8 @@ impl Tree {
     /// If the way to `key` has more than [`MOST_LEVELS`] levels, puts a fence in the middle of it
     /// with all keys below.
     ///
-    /// Each level was made by another key that shares its nibbles, so a way of `n` levels takes
-    /// keys of about `n * n / 4` bytes. The keys moved here over a memtable's life are bounded by
-    /// its log's bytes / (8 * MOST_LEVELS).
+    /// Between two moves of a key into a fence the way to it grew by half of [`MOST_LEVELS`], each
+    /// level at another of its nibbles: a key of `n` bytes is moved `n / 24 + 1` times at most.
     #[cold]
     pub(super) fn cut(&self, key: &[u8], writer: &mut Writer) {
         let mut place = self.root_place();
