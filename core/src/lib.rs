@@ -46,6 +46,8 @@ mod scan;
 mod snapshot;
 mod value;
 
+pub mod format;
+
 /// A disk in memory that loses what real disks may lose: for crash and fault tests.
 #[cfg(any(test, feature = "sim"))]
 pub mod sim {

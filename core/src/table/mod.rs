@@ -27,3 +27,6 @@ mod verify;
 pub(crate) use builder::{TableBuilder, TableParams, TableSummary};
 pub(crate) use iterator::{IterMode, TableIter};
 pub(crate) use reader::{Table, TableEntry};
+
+#[cfg(test)]
+pub(crate) use tests::documented;

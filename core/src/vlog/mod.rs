@@ -20,3 +20,6 @@ pub(crate) use frame::{FrameSize, Written};
 pub(crate) use replay::{LogPosition, LogRecord, Replayed, replay};
 pub(crate) use segment::{OpenFor, Prefill, Segment, StoredRecord};
 pub(crate) use writer::{Appended, LogWriter, Stamp, Store};
+
+#[cfg(test)]
+pub(crate) use tests::documented;
