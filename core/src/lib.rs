@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! Start at [`Db`].
+//! Start at [`Db`]. The files are specified in [`mod@format`].
 
 mod checksum;
 mod coding;
