@@ -114,6 +114,6 @@ fn locator_line() -> Sample {
     // Where a key cannot be placed, its bit in the filter and bit 3 say so.
     let lost = build(&[hash], &[0]);
     let flags = u32::from_le_bytes(*lost[60..64].first_chunk().unwrap());
-    assert_eq!(flags, 8 | 1 << (8 + ((hash >> 16 & 0xFFFF) * 24 >> 16)));
+    assert_eq!(flags, 8 | 1 << (8 + (((hash >> 16 & 0xFFFF) * 24) >> 16)));
     ("Locator line", line, vec![lane, u64::from(position) & 0xFF_FFFF, 0])
 }
