@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! Start at [`Db`].
+//! Start at [`Db`]. The files are specified in [`mod@format`].
 
 mod checksum;
 mod coding;
@@ -46,6 +46,8 @@ mod handle;
 mod scan;
 mod snapshot;
 mod value;
+
+pub mod format;
 
 /// A disk in memory that loses what real disks may lose: for crash and fault tests.
 #[cfg(any(test, feature = "sim"))]

@@ -21,7 +21,7 @@ use crate::fs::{File, FileSystem};
 use crate::types::FileNumber;
 
 /// Manifests grow by multiples of this.
-const STEP: u64 = 16 << 10;
+pub(super) const STEP: u64 = 16 << 10;
 
 /// The live manifest, open for appending by the one thread that may.
 #[derive(Debug)]
