@@ -2,4 +2,5 @@
 
 mod basic;
 mod kill;
+mod model;
 mod support;
