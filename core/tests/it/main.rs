@@ -1,6 +1,7 @@
 //! Black-box tests of the engine: the API, its model, recovery and damage.
 
 mod basic;
+mod concurrent;
 mod kill;
 mod model;
 mod support;
