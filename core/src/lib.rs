@@ -50,6 +50,7 @@ mod value;
 /// A disk in memory that loses what real disks may lose: for crash and fault tests.
 #[cfg(any(test, feature = "sim"))]
 pub mod sim {
+    pub use crate::engine::Intervention;
     pub use crate::fs::sim::{
         CrashPolicy, Effect, Fault, Filler, Keep, OpKind, Operation, SimDisk, Sizes, Times, Unit,
     };

@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::hooks;
 use super::obsolete;
-use super::pick::{Job, input_numbers, pick, pick_range};
+use super::pick::{JOIN_TABLE_BYTES, Job, input_numbers, pick, pick_range};
 use super::retain::Retain;
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Counters, Engine, lock, wait};
@@ -39,7 +40,11 @@ struct Plan {
 impl Engine {
     /// Does the most useful compaction in the background. False when there is none.
     pub(crate) fn compact_once(&self) -> Result<bool> {
-        let Some(plan) = self.plan(pick, true)? else { return Ok(false) };
+        let dir = &self.env.dir;
+        let join_bytes = hooks::limit(dir, "join size", JOIN_TABLE_BYTES);
+        let plan = self.plan(|state, busy| pick(state, busy, join_bytes), true)?;
+        hooks::reach(dir, "compaction: picked");
+        let Some(plan) = plan else { return Ok(false) };
         let mut go_on = |_| match lock(&self.shared).stop {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -74,12 +79,15 @@ impl Engine {
     ) -> Result<()> {
         let mut shared = lock(&self.shared);
         while !shared.busy_runs.is_empty() && !shared.stop {
+            hooks::reach(&self.env.dir, "compact: waits");
             shared = wait(&self.done, shared);
         }
         drop(shared);
+        hooks::reach(&self.env.dir, "compact: nobody else");
         let Some(plan) = self.plan(|state, _| pick_range(state, range), false)? else {
             return Ok(());
         };
+        hooks::reach(&self.env.dir, "compact: planned");
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
         let mut go_on = |read| match lock(&self.shared).stop {
             true => ControlFlow::Break(()),
@@ -106,7 +114,11 @@ impl Engine {
             Job::Merge { first, count, bottom } => (first, count, bottom, false),
             Job::Join { newer } => (newer, 2, false, true),
         };
-        let inputs = files.state.runs[first..first + count].to_vec();
+        let bottom = bottom || hooks::planted(&self.env.dir, "tombstones dropped without proof");
+        let mut inputs = files.state.runs[first..first + count].to_vec();
+        if join && hooks::planted(&self.env.dir, "join past a neighbour") {
+            inputs[1..].clone_from_slice(&files.state.runs[files.state.runs.len() - 1..]);
+        }
         shared.busy_runs.extend(inputs.iter().map(|run| run.id));
         let version = Arc::clone(&self.view.load().version);
         Ok(Some(Plan { inputs, bottom, join, version, first }))

@@ -4,4 +4,5 @@ mod basic;
 mod concurrent;
 mod kill;
 mod model;
+mod races;
 mod support;
