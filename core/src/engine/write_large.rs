@@ -101,13 +101,13 @@ impl Engine {
         change.edit.set_count(DEFAULT_KEYSPACE, count.max(0) as u64);
         self.stamp(&mut change.edit);
         change.edit.last_seqno = Some(last);
+        change.publish = Some(last);
         self.commit_locked(&mut files, change)?;
         drop(files);
         hooks::reach(&self.env.dir, "large batch: committed");
         writer.part = part;
         writer.next_seqno = last + 1;
         (writer.low, writer.high) = (None, None);
-        self.visible.store(last, Ordering::Release);
         drop(writer);
         super::wake::wake_compaction(self);
         Ok(last)
