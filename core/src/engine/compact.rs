@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::iter::{Cursor, Merge};
 use crate::table::{IterMode, Table, TableIter};
 use crate::types::SeqNo;
-use crate::version::{KeyRange, RunMeta, VersionState};
+use crate::version::{KeyRange, RunId, RunMeta, VersionState};
 
 /// Entries between two looks at whether to go on.
 const CHECK_EVERY: u64 = 4096;
@@ -77,16 +77,21 @@ impl Engine {
         range: KeyRange<'_>,
         check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut shared = lock(&self.shared);
-        while !shared.busy_runs.is_empty() && !shared.stop {
-            hooks::reach(&self.env.dir, "compact: waits");
-            shared = wait(&self.done, shared);
-        }
-        drop(shared);
-        hooks::reach(&self.env.dir, "compact: nobody else");
-        let Some(plan) = self.plan(|state, _| pick_range(state, range), false)? else {
-            return Ok(());
+        // Looked at again under the lock under which the job is chosen: two callers may have waited.
+        let plan = loop {
+            self.wait_for_compactions();
+            hooks::reach(&self.env.dir, "compact: nobody else");
+            let mut others = false;
+            let choose = |state: &VersionState, busy: &[RunId]| {
+                others = !busy.is_empty();
+                if others { None } else { pick_range(state, range) }
+            };
+            let plan = self.plan(choose, false)?;
+            if !others {
+                break plan;
+            }
         };
+        let Some(plan) = plan else { return Ok(()) };
         hooks::reach(&self.env.dir, "compact: planned");
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
         let mut go_on = |read| match lock(&self.shared).stop {
@@ -96,6 +101,14 @@ impl Engine {
         let result = self.run_plan(&plan, &mut go_on);
         self.release(&plan);
         result
+    }
+
+    fn wait_for_compactions(&self) {
+        let mut shared = lock(&self.shared);
+        while !shared.busy_runs.is_empty() && !shared.stop {
+            hooks::reach(&self.env.dir, "compact: waits");
+            shared = wait(&self.done, shared);
+        }
     }
 
     /// Chooses a job and marks its runs as busy.
