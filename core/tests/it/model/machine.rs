@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::PathBuf;
 
-use toykv::sim::SimDisk;
+use toykv::sim::{Intervention, SimDisk};
 use toykv::{Db, Options, Scan, ScanOptions, Snapshot, Value, WriteBatch};
 
 use super::operation::{Key, Move, Operation, Range, Settings, Write};
@@ -14,15 +15,28 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Where the database lies.
 pub(super) enum Place {
     Real(tempfile::TempDir),
-    Simulated(SimDisk),
+    Simulated(SimDisk, PathBuf),
 }
 
 impl Place {
+    fn path(&self) -> PathBuf {
+        match self {
+            Place::Real(dir) => dir.path().join("db"),
+            Place::Simulated(_, path) => path.clone(),
+        }
+    }
+
     fn open(&self, options: &Options) -> Db {
         match self {
-            Place::Real(dir) => Db::open(dir.path().join("db"), options).unwrap(),
-            Place::Simulated(disk) => disk.open_db("/db", options).unwrap(),
+            Place::Real(_) => Db::open(self.path(), options).unwrap(),
+            Place::Simulated(disk, path) => disk.open_db(path, options).unwrap(),
         }
+    }
+
+    /// Many tables and joined runs, as large databases have them.
+    pub(super) fn small_tables(&self) -> [Intervention; 2] {
+        let limit = |name, bytes| Intervention::limit(self.path(), name, bytes);
+        [limit("table size", 8000), limit("join size", 1000)]
     }
 }
 
