@@ -1,5 +1,6 @@
 //! Black-box tests of the engine: the API, its model, recovery and damage.
 
+mod bad_input;
 mod basic;
 mod concurrent;
 mod kill;
