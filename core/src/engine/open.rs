@@ -109,7 +109,13 @@ fn find(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<bool> {
 }
 
 fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
-    fs.create_dir(dir)?;
+    if let Err(error) = fs.create_dir(dir) {
+        // Somebody else may have been faster; the lock decides who goes on.
+        return match fs.kind(dir)? {
+            PathKind::Directory => Ok(()),
+            _ => Err(error),
+        };
+    }
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => fs.sync_dir(parent),
         _ => fs.sync_dir(Path::new(".")),
