@@ -373,8 +373,7 @@ impl Engine {
         self.check_open()?;
         let _job = self.begin_job()?;
         self.freeze()?;
-        let view = self.view.load_full();
-        let newest = view.parts.get(1).map(|part| part.segment.id());
+        let newest = self.view.load().parts.get(1).map(|part| part.segment.id());
         let waiting = |newest: SegmentId| {
             let view = self.view.load();
             view.parts.iter().skip(1).any(|part| part.segment.id() <= newest)
