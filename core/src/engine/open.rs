@@ -32,7 +32,7 @@ use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
 use crate::version::{
     self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState,
 };
-use crate::vlog::{LogRecord, LogWriter, OpenFor, Segment, SegmentIdentity, Store, replay};
+use crate::vlog::{LogWriter, OpenFor, Segment, SegmentIdentity, Store, replay};
 
 /// The first segment of an empty database.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -219,28 +219,28 @@ fn replay_log(
 ) -> Result<(Vec<Arc<MemPart>>, SeqNo)> {
     let mut parts: Vec<Arc<MemPart>> = Vec::new();
     let mut newest = SegmentId::MAX;
-    let mut visit = |log: &[Arc<Segment>], record: LogRecord<'_>| {
-        let segment = &log[record.segment_index];
-        if newest != segment.id() {
-            newest = segment.id();
-            parts.insert(0, Arc::new(MemPart::new(Arc::clone(segment))));
-        }
-        let hash = hash_key(record.key, env.hash_seed);
-        let entry = MemEntry {
-            seqno: record.seqno,
-            kind: record.kind,
-            offset: record.offset,
-            value_len: record.value.len() as u32,
-        };
-        // SAFETY: nobody else knows this memtable yet.
-        unsafe { parts[0].memtable.insert(record.key, hash, entry) };
-        Ok(())
-    };
     let mut last_seqno = flushed_seqno;
     // All of it at once: after a hole nothing may be replayed.
     let wrong = hooks::planted(&env.dir, "replay beyond a hole");
     for log in log.chunks(if wrong { 1 } else { log.len().max(1) }) {
-        last_seqno = replay(log, last_seqno, |record| visit(log, record))?.last_seqno;
+        let replayed = replay(log, last_seqno, |record| {
+            let segment = &log[record.segment_index];
+            if newest != segment.id() {
+                newest = segment.id();
+                parts.insert(0, Arc::new(MemPart::new(Arc::clone(segment))));
+            }
+            let hash = hash_key(record.key, env.hash_seed);
+            let entry = MemEntry {
+                seqno: record.seqno,
+                kind: record.kind,
+                offset: record.offset,
+                value_len: record.value.len() as u32,
+            };
+            // SAFETY: nobody else knows this memtable yet.
+            unsafe { parts[0].memtable.insert(record.key, hash, entry) };
+            Ok(())
+        })?;
+        last_seqno = replayed.last_seqno;
     }
     Ok((parts, last_seqno))
 }
