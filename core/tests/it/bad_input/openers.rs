@@ -151,6 +151,24 @@ fn two_openers_in_two_processes() {
 }
 
 #[test]
+fn a_process_that_is_being_started_does_not_keep_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Between fork and exec they have copies of all descriptors.
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        let mut results = (0..300).map(|_| Db::open(dir.path(), &small())?.close());
+        let failure = results.find(Result::is_err);
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(failure.is_none(), "{failure:?}");
+    });
+}
+
+#[test]
 fn many_who_create_at_once() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..50 {
