@@ -52,6 +52,7 @@ pub mod format;
 /// A disk in memory that loses what real disks may lose: for crash and fault tests.
 #[cfg(any(test, feature = "sim"))]
 pub mod sim {
+    pub use crate::engine::Intervention;
     pub use crate::fs::sim::{
         CrashPolicy, Effect, Fault, Filler, Keep, OpKind, Operation, SimDisk, Sizes, Times, Unit,
     };

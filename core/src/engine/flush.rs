@@ -109,6 +109,8 @@ impl Engine {
         Counters::add(&self.env.counters.flushes, 1);
         Counters::add(&self.env.counters.flush_bytes_written, flushed.run.size_bytes);
         self.commit_flush(part, flushed)?;
+        // It holds the segment, which may be of no use any more.
+        drop(view);
         obsolete::collect(self);
         Ok(true)
     }

@@ -87,6 +87,8 @@ pub(crate) struct Change {
     pub(crate) retired_parts: Vec<SegmentId>,
     /// A memtable that takes the place of the active one, which is empty.
     pub(crate) new_active: Option<Arc<MemPart>>,
+    /// The number up to which the edit's own tables make writes visible.
+    pub(crate) publish: Option<SeqNo>,
 }
 
 /// What the next segment of the log is doing.
@@ -363,6 +365,11 @@ impl Engine {
         let mut parts: Vec<Arc<MemPart>> = parts.into_iter().filter(keep).collect();
         if let (Some(active), Some(first)) = (change.new_active, parts.first_mut()) {
             *first = active;
+        }
+        if let Some(seqno) = change.publish {
+            // Number first: whoever pins the new view sees all of it. Under the lock of the list
+            // of snapshots: none may have the number and then find the old view.
+            self.visible.store(seqno, Ordering::Release);
         }
         self.view.store(Arc::new(View { parts, version }));
         retire(self, files, &mut shared);

@@ -91,6 +91,21 @@ fn batches_larger_than_a_segment_are_atomic_and_counted() {
 }
 
 #[test]
+fn what_is_flushed_leaves_no_file_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    // At any one time a thread in the background may still look at a file.
+    let clean = (0..20).any(|i| {
+        db.put(&key(i), b"small").unwrap();
+        db.flush().unwrap();
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let segments = names.filter(|path| path.extension().is_some_and(|end| end == "vlog"));
+        segments.count() == db.stats().segments
+    });
+    assert!(clean);
+}
+
+#[test]
 fn popping_from_both_ends_empties_the_database_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), &small()).unwrap();
