@@ -1,3 +1,5 @@
 //! Black-box tests of the engine: the API, its model, recovery and damage.
 
 mod basic;
+mod crash;
+mod oracle;
