@@ -6,7 +6,7 @@
 
 use std::env;
 
-use toykv::sim::{CrashPolicy, Effect, Fault, OpKind, SimDisk};
+use toykv::sim::{CrashPolicy, Effect, Fault, OpKind, Operation, SimDisk};
 use toykv::{Durability, Options, Result, ScanOptions};
 
 use crate::oracle::{
@@ -55,8 +55,8 @@ enum Stop {
     End,
 }
 
-/// Runs a script until the power goes off.
-fn run_until(script: &Script, at: Stop, seed: u64, plant: Option<Fault>) -> Run {
+/// Runs a script until the power goes off; an error before that is a fault of the database.
+fn run_until(script: &Script, at: Stop, seed: u64, plant: Option<Fault>) -> Result<Run, String> {
     let disk = SimDisk::new();
     if let Stop::Change(at) = at {
         disk.crash_at_change(at);
@@ -72,13 +72,14 @@ fn run_until(script: &Script, at: Stop, seed: u64, plant: Option<Fault>) -> Run 
         run.cut_at_write = Some(at);
     }
     let result = run.open().and_then(|()| (script.body)(&mut run));
-    if let Err(error) = result {
-        let name = script.name;
-        assert!(run.disk.is_off(), "{name}: at {at:?} seed {seed}: {error} with the power on");
+    if let Err(error) = result
+        && !run.disk.is_off()
+    {
+        return Err(format!("{}: until {at:?}, seed {seed}: {error}", script.name));
     }
     run.disk.power_off();
     run.drop_db();
-    run
+    Ok(run)
 }
 
 /// The policies for a crash point: the two ends, and others in turn.
@@ -161,7 +162,7 @@ fn crash_in_recovery(
 /// Stops a script at its changes and writes and checks what is left.
 fn explore(script: &Script) {
     let effort = effort();
-    let whole = run_until(script, Stop::End, 0, None);
+    let whole = run_until(script, Stop::End, 0, None).unwrap();
     let (changes, writes) = (whole.disk.change_count(), whole.history.len() as u64);
     let step = (changes / effort.points).max(1);
     let write_step = (writes / effort.points).max(1);
@@ -169,7 +170,7 @@ fn explore(script: &Script) {
     let at_writes = (0..writes).step_by(write_step as usize).map(Stop::Write);
     let mut checked = 0;
     for (turn, at) in at_changes.chain(at_writes).chain([Stop::End]).enumerate() {
-        let run = run_until(script, at, turn as u64, None);
+        let run = run_until(script, at, turn as u64, None).unwrap();
         match check_crash(&run, &effort, turn as u64) {
             Ok(count) => checked += count,
             Err(what) => panic!("{}: power off at {at:?} of {changes}: {what}", script.name),
@@ -355,4 +356,68 @@ scripts! {
     close_and_reopen: Interval, reopens;
     creation_of_a_database: Process, creation;
     destruction_of_a_database: Process, destruction;
+}
+
+/// A lying device under a script: some crash must show it.
+fn must_show(script: &Script, what: &str, plant: fn() -> Fault) {
+    let effort = Effort { points: 60, policies: 7, recovery_points: 1 };
+    for at in (0..200).map(Stop::Change) {
+        let run = run_until(script, at, 0, Some(plant()));
+        let shown = run.and_then(|run| {
+            let mut turns = 1..4;
+            turns.try_for_each(|turn| check_crash(&run, &effort, turn).map(drop))
+        });
+        if let Err(found) = shown {
+            println!("{what} shows at {at:?}: {found}");
+            return;
+        }
+    }
+    panic!("{}: no crash shows {what}", script.name);
+}
+
+/// Lies about every operation of a kind on files with this in their name, after the first `spare`.
+fn lie(kind: OpKind, name: &'static str, spare: u64) -> Fault {
+    let mut seen = 0;
+    let fits = move |operation: &Operation<'_>| {
+        let own = operation.kind == kind && operation.path.to_string_lossy().contains(name);
+        seen += u64::from(own);
+        own && seen > spare
+    };
+    Fault::when(fits).effect(Effect::Lie).forever()
+}
+
+#[test]
+fn lies_of_the_disk_are_noticed() {
+    let sync = Script { name: "sync", durability: Sync, body: |run| put_all(run, 0..40, 90, Sync) };
+    let tables = Script { name: "tables", durability: Process, body: compactions };
+    let large = Script { name: "large", durability: Process, body: large_values };
+    must_show(&sync, "a sync of the log that is none", || lie(OpKind::Sync, "vlog", 1));
+    must_show(&sync, "a write to the log that is lost", || lie(OpKind::Write, "vlog", 9));
+    must_show(&sync, "a directory that is never synced", || lie(OpKind::SyncDir, "", 0));
+    must_show(&tables, "a directory sync lost later", || lie(OpKind::SyncDir, "", 6));
+    must_show(&tables, "a sync of a table that is none", || lie(OpKind::Sync, "table", 0));
+    must_show(&tables, "a write to a table that is lost", || lie(OpKind::Write, "table", 2));
+    must_show(&tables, "a sync of the manifest that is none", || lie(OpKind::Sync, "MANIF", 2));
+    must_show(&large, "a sync of values that is none", || lie(OpKind::Sync, "vlog", 1));
+    must_show(&large, "a CURRENT that is not synced", || lie(OpKind::Sync, "CURRENT", 0));
+}
+
+#[test]
+fn the_oracle_notices_what_is_missing_or_back() {
+    let script = Script { name: "oracle", durability: Process, body: zombies };
+    let run = run_until(&script, Stop::End, 0, None).unwrap();
+    let image = || run.disk.crash_image(&CrashPolicy::KEEP_ALL, 1);
+    let count = check_disk(&image(), &run.options, &run.history, run.history.kept).unwrap();
+    let mut state = run.history.state(count);
+    assert_eq!(run.history.matching(&state, run.history.kept), Some(count));
+    let (key, value) = state.pop_first().unwrap();
+    assert_eq!(run.history.matching(&state, run.history.durable), None, "a key is missing");
+    state.insert(key.clone(), value_of(9999, 10));
+    assert_eq!(run.history.matching(&state, 0), None, "a value that never was");
+    state.insert(key, value);
+    state.insert(key_of(77), value_of(1, 1));
+    assert_eq!(run.history.matching(&state, 0), None, "a key that never was");
+    let earlier = run.history.state(count - 1);
+    assert_eq!(run.history.matching(&earlier, 0), Some(count - 1));
+    assert_eq!(run.history.matching(&earlier, count), None, "too early a state");
 }

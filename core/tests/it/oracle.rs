@@ -49,6 +49,11 @@ impl History {
         self.commits.len()
     }
 
+    /// The state after every commit that was tried.
+    pub(crate) fn newest(&self) -> Map {
+        self.state(self.commits.len())
+    }
+
     /// The state after the first `count` commits.
     pub(crate) fn state(&self, count: usize) -> Map {
         let mut state = self.base.clone();
