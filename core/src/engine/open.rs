@@ -44,7 +44,8 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
     let exists = find(&*fs, dir, options)?;
     let kind = if options.read_only { LockKind::Shared } else { LockKind::Exclusive };
     if !exists {
-        create_dir(&*fs, dir)?;
+        fs.create_dir(dir)?;
+        sync_parent(&*fs, dir)?;
     }
     let guard = fs.lock(&FileName::Lock.path(dir), kind)?;
     // Whoever had the lock before may have created or destroyed the database.
@@ -56,6 +57,9 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         None if options.read_only || !options.create_if_missing => return Err(not_found(dir)),
         None => {
             refuse_foreign(dir, &listing)?;
+            if exists {
+                sync_existing(&*fs, dir)?;
+            }
             (VersionState::new(random_word(), random_word()), true)
         }
     };
@@ -108,11 +112,19 @@ fn find(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<bool> {
     Ok(true)
 }
 
-fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
-    fs.create_dir(dir)?;
+fn sync_parent(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => fs.sync_dir(parent),
         _ => fs.sync_dir(Path::new(".")),
+    }
+}
+
+/// Makes durable the name of a directory that an earlier attempt may have created in vain. Whoever
+/// may not even read the parent did not create it.
+fn sync_existing(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    match sync_parent(fs, dir) {
+        Err(error) if error.kind() == ErrorKind::ReadOnly => Ok(()),
+        result => result,
     }
 }
 
