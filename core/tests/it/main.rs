@@ -3,4 +3,5 @@
 mod basic;
 mod crash;
 mod crash_model;
+mod faults;
 mod oracle;
