@@ -3,5 +3,6 @@
 mod basic;
 mod crash;
 mod crash_model;
+mod damage;
 mod faults;
 mod oracle;
