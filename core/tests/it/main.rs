@@ -3,6 +3,7 @@
 mod basic;
 mod crash;
 mod crash_model;
+mod crash_threads;
 mod damage;
 mod faults;
 mod oracle;
