@@ -10,7 +10,7 @@ use toykv::sim::{CrashPolicy, Effect, Fault, OpKind, Operation, SimDisk};
 use toykv::{Durability, Options, Result, ScanOptions};
 
 use crate::oracle::{
-    Commit, Dice, History, PATH, Run, check_db, check_disk, key_of, open_rest, read_all, value_of,
+    Commit, History, Run, check_db, check_disk, key_of, open_rest, read_all, value_of,
 };
 
 use Durability::{Interval, Process, Sync};
@@ -111,7 +111,7 @@ fn check_crash(run: &Run, effort: &Effort, turn: u64) -> Result<u64, String> {
         checked += 1;
         let changes = image.change_count();
         let step = (changes / effort.recovery_points).max(1);
-        if turn % 8 != 0 && effort.points != u64::MAX {
+        if !turn.is_multiple_of(8) && effort.points != u64::MAX {
             continue;
         }
         for at in (turn % step..changes).step_by(step as usize) {

@@ -1,7 +1,7 @@
 //! Random programs on the simulated disk: writes of every kind, flushes, compactions, snapshots,
 //! reopens with other options, and power loss at any time, against a map with history.
 //!
-//! `TOYKV_CRASH_FULL=1` runs many more.
+//! `TOYKV_CRASH_FULL=1` runs many more, a larger number that many.
 
 use std::env;
 
@@ -156,9 +156,8 @@ fn lives(seeds: std::ops::Range<u64>) {
         let mut dice = Dice::new(seed);
         let (mut disk, mut base) = (SimDisk::new(), Map::new());
         for life in 0..12 {
-            let shown = Shown { seed, life };
+            let _shown = Shown { seed, life };
             (disk, base) = live(disk, base, &mut dice);
-            std::mem::forget(shown);
         }
     }
 }
@@ -171,15 +170,17 @@ struct Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        eprintln!("random program {}, life {}", self.seed, self.life);
+        if std::thread::panicking() {
+            eprintln!("random program {}, life {}", self.seed, self.life);
+        }
     }
 }
 
 fn programs() -> u64 {
-    env::var_os("TOYKV_CRASH_FULL").map_or(60, |text| match text.to_string_lossy().parse() {
-        Ok(count @ 2..) => count,
-        _ => 5000,
-    })
+    match env::var("TOYKV_CRASH_FULL") {
+        Ok(text) => text.parse().ok().filter(|count| *count > 1).unwrap_or(5000),
+        Err(_) => 100,
+    }
 }
 
 #[test]

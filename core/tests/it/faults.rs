@@ -70,7 +70,7 @@ struct Work {
     /// What a failing operation answers.
     errno: i32,
     poisoned: bool,
-    /// A failed sync may lose pages that processes still see, so nothing is sure but what is durable.
+    /// A failed sync may lose pages that processes see: only what is durable is sure to stay.
     loses_pages: bool,
 }
 

@@ -161,7 +161,7 @@ pub(crate) fn check_disk(
     Ok(count)
 }
 
-/// Opens what a crash left. What is left of a destroyed database is not opened; it can be destroyed.
+/// Opens what a crash left. The rest of a destroyed database is refused, and can be destroyed.
 pub(crate) fn open_rest(disk: &SimDisk, options: &Options, history: &History) -> Result<Db> {
     match disk.open_db(PATH, options) {
         Err(error) if history.may_be_gone && error.kind() == ErrorKind::Corruption => {
