@@ -115,6 +115,11 @@ impl Engine {
 
     fn commit_flush(&self, part: &Arc<MemPart>, flushed: Flushed) -> Result<()> {
         let mut files = self.files()?;
+        // A sync that failed meanwhile may have changed the bytes that went into the tables.
+        if let Err(error) = self.check_poisoned() {
+            flushed.run.discard(&self.env);
+            return Err(error);
+        }
         let mut change = Change::default();
         let run = files.state.next_run;
         describe(part, &flushed, run, &mut change.edit);

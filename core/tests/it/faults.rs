@@ -389,3 +389,34 @@ fn a_prepared_segment_that_is_too_small_leaves_no_hole() {
     let image = run.disk.crash_image(&CrashPolicy::DROP_ALL, 1);
     check_disk(&image, &run.options, &run.history, run.history.durable).unwrap();
 }
+
+/// Some systems forget the pages that a failed sync could not write: then a read is refused or
+/// right, and nothing that was durable is lost.
+#[test]
+fn pages_that_a_failed_sync_reverts_are_not_served() {
+    let mut run = Run::new(SimDisk::new(), options());
+    run.open().unwrap();
+    run.put(0, value_of(0, 700), Durability::Sync).unwrap();
+    for tag in 1..30 {
+        run.put(tag, value_of(tag, 700), Durability::Process).unwrap();
+    }
+    let log = |operation: &Operation<'_>| operation.path.extension().is_some_and(|e| e == "vlog");
+    run.disk.fail(Fault::when(log).on(OpKind::Sync).effect(Effect::Reverted));
+    let error = run.put(30, value_of(30, 700), Durability::Sync).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Poisoned);
+    let mut refused = 0;
+    for tag in 0..=30 {
+        match run.db().get(&key_of(tag)) {
+            Ok(found) => assert_eq!(found.as_deref(), Some(&value_of(tag, 700)[..]), "{tag}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 20, "the pages are still there");
+    run.disk.power_off();
+    run.drop_db();
+    let image = run.disk.crash_image(&CrashPolicy::KEEP_ALL, 1);
+    check_disk(&image, &run.options, &run.history, 1).unwrap();
+}
