@@ -238,6 +238,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether a sync has failed.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
     /// Says that nothing will be appended any more. Does not wait for a sync under way.
     pub(crate) fn seal(&self) {
         self.sealed.store(true, Ordering::Release);

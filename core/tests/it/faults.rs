@@ -420,3 +420,26 @@ fn pages_that_a_failed_sync_reverts_are_not_served() {
     let image = run.disk.crash_image(&CrashPolicy::KEEP_ALL, 1);
     check_disk(&image, &run.options, &run.history, 1).unwrap();
 }
+
+/// The sync of the log by a flush is a sync of the log: its failure refuses later writes at once.
+#[test]
+fn a_failed_sync_within_a_flush_refuses_writes() {
+    let mut run = Run::new(SimDisk::new(), options());
+    run.open().unwrap();
+    for tag in 0..10 {
+        run.put(tag, value_of(tag, 2000), Durability::Process).unwrap();
+    }
+    let log = |operation: &Operation<'_>| operation.path.ends_with("000002.vlog");
+    let first = run.disk.files().into_iter().any(|(path, _)| path.ends_with("000002.vlog"));
+    assert!(first, "the first segment has another name");
+    run.disk.fail(Fault::when(log).on(OpKind::Sync));
+    run.db().flush().unwrap_err();
+    assert_eq!(run.disk.faults_struck(), 1);
+    let error = run.put(11, value_of(11, 10), Durability::Process).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+    assert!(run.db().health().poisoned.is_some());
+    for tag in 0..10 {
+        let found = run.db().get(&key_of(tag)).unwrap();
+        assert_eq!(found.as_deref(), Some(&value_of(tag, 2000)[..]));
+    }
+}
