@@ -386,8 +386,10 @@ impl Engine {
     /// names stay, and whoever opens the database next sees either state.
     fn write_edit(&self, files: &mut Files, edit: &VersionEdit, next: &VersionState) -> Result<()> {
         if files.manifest.size_bytes() < MANIFEST_LIMIT_BYTES {
-            return files.manifest.append(edit).map_err(|error| match error.kind() {
-                ErrorKind::DiskFull => error,
+            let appended = files.manifest.append(edit);
+            let clean = !files.manifest.is_in_doubt();
+            return appended.map_err(|error| match error.kind() {
+                ErrorKind::DiskFull if clean => error,
                 _ => self.poison(&error),
             });
         }

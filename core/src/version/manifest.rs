@@ -84,6 +84,11 @@ impl Manifest {
         self.end
     }
 
+    /// Whether a write or sync has failed, so that its last edit may or may not be durable.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.poison.is_some()
+    }
+
     fn write_new(
         fs: &dyn FileSystem,
         dir: &Path,

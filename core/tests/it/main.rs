@@ -3,7 +3,13 @@
 mod bad_input;
 mod basic;
 mod concurrent;
+mod crash;
+mod crash_model;
+mod crash_threads;
+mod damage;
+mod faults;
 mod kill;
 mod model;
+mod oracle;
 mod races;
 mod support;
