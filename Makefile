@@ -136,6 +136,8 @@ test-python: python
 	$(VENV)/bin/pip install --quiet pytest mypy
 	$(VENV)/bin/python -m pytest python/tests
 	$(VENV)/bin/python -m mypy.stubtest toykv
+	$(VENV)/bin/python -m mypy --config-file python/pyproject.toml \
+	    python/pysrc python/tests examples/python
 
 # The programs of `make demo`, on this repository's own sources.
 test-demo: lib python need-cc
