@@ -1,8 +1,8 @@
 //! What belongs to the process that made it: engine objects must neither be used nor dropped in a
 //! forked child, which has their memory but not their threads.
 //!
-//! Python calls the function of [`watch`] in every child of `os.fork` (and so of `multiprocessing`). A check
-//! then costs one load, where asking for the process id costs a system call.
+//! Python calls the function of [`watch`] in every child of `os.fork` (so of `multiprocessing`).
+//! A check then costs one load, where asking for the process id costs a system call.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,10 +1,7 @@
 //! What a database and a snapshot have in common: every read.
 
-use std::ptr;
 use std::sync::Arc;
 
-use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use toykv::{Scan, ScanOptions};
@@ -15,7 +12,7 @@ use crate::db::Handle;
 use crate::error;
 use crate::input::{Input, output};
 use crate::snapshot::Frozen;
-use crate::value::Value;
+use crate::value::{Target, Value};
 
 /// Entries counted between two looks at whether the user pressed Ctrl-C.
 const COUNT_STEP: u64 = 1 << 16;
@@ -152,23 +149,11 @@ impl Reader {
         key: Input<'_>,
         out: &Bound<'_, PyAny>,
     ) -> PyResult<Option<usize>> {
-        let target = PyUntypedBuffer::get(out)?;
-        if target.readonly() || !target.is_c_contiguous() {
-            return Err(PyBufferError::new_err("out must be writable and contiguous"));
+        let target = Target::new(out)?;
+        match quick(py, || self.source.get(&key))? {
+            Some(value) => target.fill(&value).map(Some),
+            None => Ok(None),
         }
-        let Some(value) = quick(py, || self.source.get(&key))? else {
-            return Ok(None);
-        };
-        let room = target.len_bytes();
-        if value.len() > room {
-            let message = format!("a value of {} bytes does not fit in {room}", value.len());
-            return Err(PyBufferError::new_err(message));
-        }
-        // SAFETY: the buffer is writable, contiguous and at least as long as the value, and stays
-        // so while `target` holds it. Raw pointers may overlap under `copy`; no reference to the
-        // buffer's bytes is made, and nothing else runs in this interpreter thread meanwhile.
-        unsafe { ptr::copy(value.as_ptr(), target.buf_ptr().cast::<u8>(), value.len()) };
-        Ok(Some(value.len()))
     }
 
     /// The values of many keys, of one state of the database, in the order of the keys; None for

@@ -1,8 +1,12 @@
-//! A value that was read without copying: the buffer protocol over the engine's pinned bytes.
+//! The buffer protocol, given and taken: a value that was read without copying is a buffer over the
+//! engine's pinned bytes, and a caller's buffer is filled with a value. The only unsafe code of
+//! the crate.
 
 use std::ffi::c_int;
+use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -142,5 +146,35 @@ impl Value {
     unsafe fn __releasebuffer__(&self, py: Python<'_>, _view: *mut ffi::Py_buffer) {
         let mut state = self.lock(py);
         state.exports -= 1;
+    }
+}
+
+/// A writable buffer of the caller's.
+pub(crate) struct Target {
+    buffer: PyUntypedBuffer,
+}
+
+impl Target {
+    /// The buffer of an object; BufferError unless it is writable and in one piece.
+    pub(crate) fn new(object: &Bound<'_, PyAny>) -> PyResult<Target> {
+        let buffer = PyUntypedBuffer::get(object)?;
+        if buffer.readonly() || !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("out must be writable and contiguous"));
+        }
+        Ok(Target { buffer })
+    }
+
+    /// Copies `bytes` to the start and answers their number; BufferError when they do not fit.
+    pub(crate) fn fill(&self, bytes: &[u8]) -> PyResult<usize> {
+        let room = self.buffer.len_bytes();
+        if bytes.len() > room {
+            let message = format!("a value of {} bytes does not fit in {room}", bytes.len());
+            return Err(PyBufferError::new_err(message));
+        }
+        // SAFETY: the buffer is writable, in one piece and at least as long as `bytes`, and stays
+        // so while `self.buffer` holds it. The two may overlap under `copy`, and no reference to
+        // the buffer's bytes is made, which other code may hold pointers to as well.
+        unsafe { ptr::copy(bytes.as_ptr(), self.buffer.buf_ptr().cast::<u8>(), bytes.len()) };
+        Ok(bytes.len())
     }
 }

@@ -141,7 +141,12 @@ def test_seek(letters: toykv.DB) -> None:
         cursor.seek(key)
         assert list(cursor) == rest
     backwards = letters.keys(b"b", b"e", reverse=True)
-    for key, rest in [(b"c", [b"c", b"b"]), (b"cc", [b"c", b"b"]), (b"", []), (b"z", [b"d", b"c", b"b"])]:
+    for key, rest in [
+        (b"c", [b"c", b"b"]),
+        (b"cc", [b"c", b"b"]),
+        (b"", []),
+        (b"z", [b"d", b"c", b"b"]),
+    ]:
         backwards.seek(key)
         assert list(backwards) == rest
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,13 @@ def test_release(db: toykv.DB) -> None:
         assert view.nbytes == 5000
     value.release()
     value.release()
-    for call in (lambda: len(value), lambda: bytes(value), lambda: memoryview(value), lambda: value == b""):
+    calls: list[Callable[[], object]] = [
+        lambda: len(value),
+        lambda: bytes(value),
+        lambda: memoryview(value),
+        lambda: value == b"",
+    ]
+    for call in calls:
         with pytest.raises(toykv.ClosedError, match="released"):
             call()
     assert "released" in repr(value)

@@ -1,20 +1,28 @@
 //! The memtable's cursor (part of layer L3's memtable).
 //!
-//! A cursor stands on a key and holds the inner nodes and heads above it. A node never changes its
-//! depth or its place in the order of keys, so they stay valid while the writer goes on. A leaf is
-//! seen as its permutation was when the cursor came to it. A leaf that is met from the side is
-//! always searched for the key that the cursor comes from: a split may have given it keys that the
-//! cursor has seen.
+//! A cursor stands on a key and holds the nodes above it. A node never changes its depth or its
+//! place in the order of keys, and one that was replaced keeps what it had, so they stay valid
+//! while the writer goes on. A leaf is seen as its permutation was when the cursor came to it.
+//!
+//! Where to go on in a node is always found by the current key, not by the slot that led to it: a
+//! leaf may serve several slots, and a split meanwhile may have given them others. A leaf that is
+//! met from the side is searched for the current key for the same reason: it may be an older or a
+//! newer shape of the one that the cursor comes from.
 
+use super::arena::Records;
 use super::fence::Fence;
 use super::leaf::{Leaf, Permutation};
 use super::node::{Child, Head, Inner, Node, nibble};
 use super::record::Record;
 use super::tree::leaf_from;
-use super::{MemEntry, Memtable};
+use super::{MemEntry, Memtable, prefetch};
 use crate::types::SeqNo;
 use std::ptr::NonNull;
 use std::sync::Arc;
+
+/// Records of a leaf that are fetched into the cache before the cursor stands on them: a scan of a
+/// million keys takes 37 ns a key with it, 65 ns without (`benches/memtable.rs`).
+const AHEAD: usize = 8;
 
 /// An ordered cursor over the keys of a memtable. It keeps the memtable alive. See
 /// [`Memtable::iter`].
@@ -122,6 +130,7 @@ impl MemIter {
     }
 
     /// Goes to the last key.
+    #[cfg(test)]
     pub(crate) fn seek_to_last(&mut self) {
         self.reset();
         let root = self.memtable.tree.root.load();
@@ -134,6 +143,7 @@ impl MemIter {
     pub(crate) fn seek(&mut self, key: &[u8]) {
         let found = match self.descend(key) {
             Found::Leaf(leaf, depth) => {
+                self.prefetch_after(key);
                 // SAFETY: the memtable holds its nodes as long as the cursor holds it.
                 self.first_in_leaf(unsafe { leaf.as_ref() }, depth, key, Bound::AtOrAfter)
             }
@@ -152,8 +162,10 @@ impl MemIter {
     /// Goes to the last key below `key`.
     pub(crate) fn seek_before(&mut self, key: &[u8]) {
         let found = match self.descend(key) {
-            // SAFETY: the memtable holds its nodes as long as the cursor holds it.
-            Found::Leaf(leaf, depth) => self.last_in_leaf(unsafe { leaf.as_ref() }, depth, key),
+            Found::Leaf(leaf, depth) => {
+                // SAFETY: the memtable holds its nodes as long as the cursor holds it.
+                self.last_in_leaf(unsafe { leaf.as_ref() }, depth, key)
+            }
             Found::After(child, depth) => self.last_below(child, depth),
             Found::End(_) => {
                 self.above.pop();
@@ -174,6 +186,7 @@ impl MemIter {
             Some(at) if at.rank + 1 < at.permutation.len() => {
                 at.rank += 1;
                 self.record = at.record();
+                at.prefetch(at.rank + AHEAD, &self.memtable.tree.records);
             }
             _ => {
                 // SAFETY: used in this call only.
@@ -191,6 +204,7 @@ impl MemIter {
             Some(at) if at.rank > 0 => {
                 at.rank -= 1;
                 self.record = at.record();
+                at.prefetch(at.rank.wrapping_sub(AHEAD), &self.memtable.tree.records);
                 return;
             }
             Some(_) => {}
@@ -233,19 +247,12 @@ impl MemIter {
                     inner
                 }
                 Node::Head(head) => {
-                    let end = depth + head.skip as usize;
-                    let shared = head.shared_with(key, depth, &self.memtable.tree.records);
-                    if shared < end {
-                        return match nibble(key, shared) {
-                            Some(slot)
-                                if slot > self.memtable.tree.nibble_of(head.witness, shared) =>
-                            {
-                                Found::After(child, depth)
-                            }
-                            _ => Found::Before(child, depth),
-                        };
+                    if !head.is_shared_by(key, depth, &self.memtable.tree.records) {
+                        let is_after = self.memtable.tree.is_after(head, key, depth);
+                        let found = if is_after { Found::After } else { Found::Before };
+                        return found(child, depth);
                     }
-                    depth = end;
+                    depth += head.skip as usize;
                     self.above.push((Above::Head(head.into()), depth));
                     if depth == 2 * key.len() {
                         return Found::End(head.into());
@@ -264,6 +271,16 @@ impl MemIter {
             self.above.push((Above::Inner(inner.into()), depth));
             child = inner.slots[slot].load();
             depth += 1;
+        }
+    }
+
+    /// Fetches the leaf that is probably the next after the one that `key` led to.
+    fn prefetch_after(&self, key: &[u8]) {
+        if let Some(&(Above::Inner(inner), depth)) = self.above.last()
+            && let Some(slot) = nibble(key, depth)
+        {
+            // SAFETY: the memtable holds its nodes as long as the cursor holds it.
+            unsafe { inner.as_ref() }.prefetch_after(slot);
         }
     }
 
@@ -297,13 +314,17 @@ impl MemIter {
 
     fn after_slot(&mut self, inner: &Inner, depth: usize, key: &[u8], bound: Bound) -> bool {
         let start = nibble(key, depth).map_or(0, |slot| slot + 1);
-        inner.slots[start..].iter().any(|slot| {
-            let child = slot.load();
+        (start..16).any(|slot| {
+            let child = inner.slots[slot].load();
             // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-            match unsafe { child.node() } {
+            let found = match unsafe { child.node() } {
                 Node::Leaf(leaf) => self.first_in_leaf(leaf, depth + 1, key, bound),
                 _ => self.first_below(child, depth + 1),
+            };
+            if found {
+                inner.prefetch_after(slot);
             }
+            found
         })
     }
 
@@ -339,13 +360,17 @@ impl MemIter {
 
     fn before_slot(&mut self, inner: &Inner, depth: usize, key: &[u8]) -> bool {
         let end = nibble(key, depth).unwrap_or(0);
-        inner.slots[..end].iter().rev().any(|slot| {
-            let child = slot.load();
+        (0..end).rev().any(|slot| {
+            let child = inner.slots[slot].load();
             // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-            match unsafe { child.node() } {
+            let found = match unsafe { child.node() } {
                 Node::Leaf(leaf) => self.last_in_leaf(leaf, depth + 1, key),
                 _ => self.last_below(child, depth + 1),
+            };
+            if found {
+                inner.prefetch_before(slot);
             }
+            found
         })
     }
 
@@ -369,7 +394,7 @@ impl MemIter {
                     depth += 1;
                     inner
                 }
-                Node::Leaf(leaf) => return self.stand_in_leaf(leaf, leaf.permutation(), 0),
+                Node::Leaf(leaf) => return self.enter_forwards(leaf, leaf.permutation(), 0),
                 Node::Head(head) => {
                     depth += head.skip as usize;
                     self.above.push((Above::Head(head.into()), depth));
@@ -405,7 +430,7 @@ impl MemIter {
                 }
                 Node::Leaf(leaf) => {
                     let permutation = leaf.permutation();
-                    return self.stand_in_leaf(leaf, permutation, permutation.len() - 1);
+                    return self.enter_backwards(leaf, permutation, permutation.len() - 1);
                 }
                 Node::Head(head) => {
                     depth += head.skip as usize;
@@ -431,21 +456,36 @@ impl MemIter {
         let permutation = leaf.permutation();
         let at = leaf.rank(key, leaf_from(depth), permutation, &self.memtable.tree.records);
         let skip = usize::from(at.record.is_some() && bound == Bound::After);
-        self.stand_in_leaf(leaf, permutation, at.rank + skip)
+        self.enter_forwards(leaf, permutation, at.rank + skip)
     }
 
     /// Stands on the last key of `leaf` below `key`, if there is one.
     fn last_in_leaf(&mut self, leaf: &Leaf, depth: usize, key: &[u8]) -> bool {
         let permutation = leaf.permutation();
         let at = leaf.rank(key, leaf_from(depth), permutation, &self.memtable.tree.records);
-        at.rank > 0 && self.stand_in_leaf(leaf, permutation, at.rank - 1)
+        at.rank > 0 && self.enter_backwards(leaf, permutation, at.rank - 1)
     }
 
-    fn stand_in_leaf(&mut self, leaf: &Leaf, permutation: Permutation, rank: usize) -> bool {
-        if rank >= permutation.len() {
+    /// Stands on a rank of a leaf, if the leaf has it, to go on forwards.
+    fn enter_forwards(&mut self, leaf: &Leaf, permutation: Permutation, rank: usize) -> bool {
+        let at = InLeaf { leaf: leaf.into(), permutation, rank };
+        (1..=AHEAD).for_each(|ahead| at.prefetch(rank + ahead, &self.memtable.tree.records));
+        self.enter(at)
+    }
+
+    /// Stands on a rank of a leaf, to go on backwards.
+    fn enter_backwards(&mut self, leaf: &Leaf, permutation: Permutation, rank: usize) -> bool {
+        let at = InLeaf { leaf: leaf.into(), permutation, rank };
+        let records = &self.memtable.tree.records;
+        (rank.saturating_sub(AHEAD)..rank).rev().for_each(|rank| at.prefetch(rank, records));
+        self.enter(at)
+    }
+
+    #[inline]
+    fn enter(&mut self, at: InLeaf) -> bool {
+        if at.rank >= at.permutation.len() {
             return false;
         }
-        let at = InLeaf { leaf: leaf.into(), permutation, rank };
         self.record = at.record();
         self.leaf = Some(at);
         true
@@ -464,5 +504,18 @@ impl InLeaf {
     fn record(&self) -> u32 {
         // SAFETY: the leaf belongs to the memtable that the cursor holds.
         unsafe { self.leaf.as_ref() }.record(self.permutation.slot(self.rank))
+    }
+
+    /// Fetches the record of `rank`, if there is one, into the cache.
+    #[inline]
+    fn prefetch(&self, rank: usize, records: &Records) {
+        if rank < self.permutation.len() {
+            let record = InLeaf { rank, ..*self }.record();
+            // SAFETY: from a slot of a permutation that was loaded with Acquire.
+            let start = unsafe { records.address(record) };
+            // Records of short keys often lie across two lines.
+            prefetch(start);
+            prefetch(start.wrapping_add(40));
+        }
     }
 }

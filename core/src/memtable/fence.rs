@@ -240,12 +240,9 @@ impl Tree {
                     depth += 1;
                     inner
                 }
-                Node::Head(head) => {
-                    let shared = head.shared_with(key, depth, &self.records);
-                    if shared < depth + head.skip as usize {
-                        break;
-                    }
-                    place = Place { link: &head.child, depth: shared, inner: None };
+                Node::Head(head) if head.is_shared_by(key, depth, &self.records) => {
+                    depth += head.skip as usize;
+                    place = Place { link: &head.child, depth, inner: None };
                     levels += 1;
                     continue;
                 }

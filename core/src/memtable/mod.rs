@@ -139,22 +139,11 @@ impl Memtable {
     /// True when `entries` more entries with keys of `key_bytes` bytes in all surely fit. The arena
     /// holds 8 GiB of keys and versions (24 bytes and the key each), more than a segment of 1 GiB
     /// can fill, whose records take 16 bytes and the key at least.
+    #[cfg(test)]
     pub(crate) fn has_room(&self, entries: usize, key_bytes: usize) -> bool {
         let need = entries.saturating_mul(record::HEADER_LEN + arena::UNIT);
         let used = self.state.end.load(Ordering::Relaxed);
         need.saturating_add(key_bytes) <= arena::room_bytes(used)
-    }
-
-    /// False when the key of this hash is surely not here. Costs one load.
-    #[inline]
-    pub(crate) fn may_contain(&self, hash: u64) -> bool {
-        self.filter.may_contain(hash)
-    }
-
-    /// Fetches what [`Memtable::get`] reads first for this hash into the cache.
-    #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        self.filter.prefetch(hash);
     }
 
     /// The newest version of `key` with a sequence number of at most `max_seqno`.
@@ -207,6 +196,7 @@ impl Memtable {
     }
 
     /// Number of different keys.
+    #[cfg(test)]
     pub(crate) fn key_count(&self) -> usize {
         self.state.keys.load(Ordering::Relaxed)
     }

@@ -15,6 +15,7 @@
 use super::arena::{NODE_SIZE, Nodes, Records};
 use super::fence::Fence;
 use super::leaf::Leaf;
+use super::prefetch;
 use super::record::Record;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -159,23 +160,32 @@ impl Inner {
         (low, high)
     }
 
-    /// The child of the first slot that is not empty.
+    /// The first child, and the next one is fetched into the cache.
     pub(super) fn first(&self) -> Child {
-        self.slots
-            .iter()
-            .map(Link::load)
-            .find(|&child| child != Child::EMPTY)
-            .unwrap_or(Child::EMPTY)
+        let mut children = self.slots.iter().map(Link::load);
+        let first = children.find(|&child| child != Child::EMPTY).unwrap_or(Child::EMPTY);
+        prefetch_other(first, children);
+        first
     }
 
-    /// The child of the last slot that is not empty.
+    /// The last child, and the one before is fetched into the cache.
     pub(super) fn last(&self) -> Child {
-        self.slots
-            .iter()
-            .rev()
-            .map(Link::load)
-            .find(|&child| child != Child::EMPTY)
-            .unwrap_or(Child::EMPTY)
+        let mut children = self.slots.iter().rev().map(Link::load);
+        let last = children.find(|&child| child != Child::EMPTY).unwrap_or(Child::EMPTY);
+        prefetch_other(last, children);
+        last
+    }
+
+    /// Fetches the child after that of `slot` into the cache.
+    pub(super) fn prefetch_after(&self, slot: usize) {
+        let mut children = self.slots[slot..].iter().map(Link::load);
+        children.next().inspect(|&child| prefetch_other(child, children));
+    }
+
+    /// Fetches the child before that of `slot` into the cache.
+    pub(super) fn prefetch_before(&self, slot: usize) {
+        let mut children = self.slots[..=slot].iter().rev().map(Link::load);
+        children.next().inspect(|&child| prefetch_other(child, children));
     }
 
     /// Publishes `child` in the slots `low..high`.
@@ -183,6 +193,16 @@ impl Inner {
         for slot in &self.slots[low..high] {
             slot.publish(child);
         }
+    }
+}
+
+/// Fetches the first of `children` that is not `child` into the cache.
+#[inline(always)]
+fn prefetch_other(child: Child, mut children: impl Iterator<Item = Child>) {
+    if let Some(other) = children.find(|&other| other != child && other != Child::EMPTY) {
+        let start = other.0.map_addr(|address| address & !TAG_MASK);
+        prefetch(start);
+        prefetch(start.wrapping_add(64));
     }
 }
 
@@ -197,13 +217,16 @@ pub(super) struct Head {
     pub(super) skip: u32,
     /// A key record below this node: its nibbles are the shared ones.
     pub(super) witness: u32,
+    /// The first eight bytes with shared nibbles, big endian, and which of their bits are shared.
+    first: u64,
+    first_mask: u64,
     /// The bytes of the witness with the shared nibbles, or the first of them: a chain of heads
     /// is followed without a look at records.
     shared: [u8; Head::SHARED_LEN],
 }
 
 impl Head {
-    const SHARED_LEN: usize = NODE_SIZE - 20;
+    const SHARED_LEN: usize = NODE_SIZE - 40;
 
     /// A head whose keys share the nibbles `from..to` with `witness`.
     pub(super) fn new(
@@ -216,18 +239,35 @@ impl Head {
         let len = bytes.len().min(Head::SHARED_LEN);
         let mut shared = [0; Head::SHARED_LEN];
         shared[..len].copy_from_slice(&bytes[..len]);
+        let nibbles = to - from / 2 * 2;
         Head {
             child: Link::new(child),
             end: AtomicU32::new(end),
             skip: (to - from) as u32,
             witness: witness.offset(),
+            first: shared.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)),
+            first_mask: !u64::MAX.checked_shr(4 * nibbles as u32).unwrap_or(0),
             shared,
         }
     }
 
+    /// True when `key`, which came here at `depth`, shares all nibbles of the head.
+    #[inline(always)]
+    pub(super) fn is_shared_by(&self, key: &[u8], depth: usize, records: &Records) -> bool {
+        let end = depth + self.skip as usize;
+        if let Some(bytes) = key.get(depth / 2..).and_then(|rest| rest.first_chunk::<8>()) {
+            if (u64::from_be_bytes(*bytes) ^ self.first) & self.first_mask != 0 {
+                return false;
+            }
+            if end <= depth / 2 * 2 + 16 {
+                return true;
+            }
+        }
+        self.shared_with(key, depth, records) == end
+    }
+
     /// How many nibbles `key`, which came here at `depth`, shares with the keys below, counted up
     /// to where the head ends.
-    #[inline]
     pub(super) fn shared_with(&self, key: &[u8], depth: usize, records: &Records) -> usize {
         let end = depth + self.skip as usize;
         let (from, to) = (depth / 2, end.div_ceil(2));
