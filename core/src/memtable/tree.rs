@@ -24,8 +24,8 @@ pub(super) struct Tree {
     pub(super) deep: AtomicU32,
 }
 
-/// Nodes on the way to a key. Longer ways are cut to half of it and a fence. Keys that share each a
-/// little more with one long key make them; others have a fifth of it.
+/// Nodes on the way to a key. Longer ways are cut to half of it and a fence. Only keys that share
+/// each a little more with a long key make them: a million random keys have six.
 pub(super) const MOST_LEVELS: usize = if cfg!(miri) { 10 } else { 96 };
 
 /// A link that the writer may replace.
@@ -95,11 +95,9 @@ impl Tree {
                 Node::Inner(inner) => inner,
                 Node::Leaf(leaf) => {
                     let found = leaf.find(key, leaf_from(depth), &self.records)?;
-                    if levels > MOST_LEVELS {
-                        self.deep.store(found, Ordering::Relaxed);
-                    }
                     // SAFETY: from a slot of a permutation loaded with Acquire.
-                    return Some(unsafe { self.record(found) });
+                    let found = unsafe { self.record(found) };
+                    return Some(self.report_if_deep(found, levels));
                 }
                 Node::Step(step, inner) => {
                     if nibble(key, depth) != Some(step) {
@@ -114,7 +112,7 @@ impl Tree {
                     }
                     depth += head.skip as usize;
                     if depth == 2 * key.len() {
-                        return self.end_of(head);
+                        return Some(self.report_if_deep(self.end_of(head)?, levels));
                     }
                     child = head.child.load();
                     levels += 1;
@@ -130,6 +128,14 @@ impl Tree {
             depth += 1;
             levels += 1;
         }
+    }
+
+    #[inline(always)]
+    fn report_if_deep<'a>(&self, found: Record<'a>, levels: usize) -> Record<'a> {
+        if levels > MOST_LEVELS {
+            self.deep.store(found.offset(), Ordering::Relaxed);
+        }
+        found
     }
 
     /// The key that ends at `head`.

@@ -239,7 +239,7 @@ impl TableIter {
         let Some(entry) = self.shape.entry(bytes, self.place.entry) else {
             return Err(self.damaged());
         };
-        // Ten steps after a seek take 380 instead of 530 ns (cargo bench --bench table 2000000 100).
+        // Ten steps after a seek take 380 instead of 530 ns (cargo bench --bench table 2000000).
         self.table.parts.prefetch(self.block_start + entry.end + 256);
         self.table.parts.prefetch(self.block_start + entry.end + 320);
         self.key.truncate(self.shape.prefix_len);

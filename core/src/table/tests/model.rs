@@ -78,7 +78,11 @@ fn step(items: &[Item], at: Option<usize>, step: &Step) -> Option<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn gets_see_what_the_map_has_at_every_seqno(items in entries(), absent in keys()) {
