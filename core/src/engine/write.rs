@@ -24,7 +24,7 @@ use crate::memtable::MemEntry;
 use crate::options::{Durability, WriteOptions};
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 use crate::version::SegmentMeta;
-use crate::vlog::{FrameSize, Prefill, Segment, SegmentIdentity, Stamp, Store};
+use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp, Store};
 
 impl Engine {
     /// Writes the entries of one batch; the answer is the last one's sequence number.

@@ -64,7 +64,6 @@ struct Handle {
 }
 
 /// A record whose checksum has been verified.
-#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRecord<'a> {
     /// Put or Delete.
@@ -208,7 +207,6 @@ impl Segment {
     }
 
     /// The record at `offset`, verified on every call.
-    #[cfg(test)]
     pub(crate) fn record(&self, offset: u64) -> Result<StoredRecord<'_>> {
         let record = self.raw_record(offset)?;
         self.verify(offset, &record)?;
