@@ -77,7 +77,7 @@ impl Engine {
         range: KeyRange<'_>,
         check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
-        // Looked at again under the lock under which the job is chosen: two callers may have waited.
+        // Looked at again under the lock under which the job is chosen: two may have waited.
         let plan = loop {
             self.wait_for_compactions();
             hooks::reach(&self.env.dir, "compact: nobody else");
