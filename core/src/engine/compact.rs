@@ -77,7 +77,7 @@ impl Engine {
         range: KeyRange<'_>,
         check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
-        // Chosen under the lock under which it was looked at: two callers may have waited.
+        // Looked at again under the lock under which the job is chosen: two may have waited.
         let plan = loop {
             self.wait_for_compactions();
             hooks::reach(&self.env.dir, "compact: nobody else");
@@ -94,10 +94,9 @@ impl Engine {
         let Some(plan) = plan else { return Ok(()) };
         hooks::reach(&self.env.dir, "compact: planned");
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
-        let mut go_on = |read| {
-            // The lock must be free again before the caller's code runs.
-            let stop = lock(&self.shared).stop;
-            if stop { ControlFlow::Break(()) } else { check(read, total) }
+        let mut go_on = |read| match lock(&self.shared).stop {
+            true => ControlFlow::Break(()),
+            false => check(read, total),
         };
         let result = self.run_plan(&plan, &mut go_on);
         self.release(&plan);

@@ -1,8 +1,8 @@
 //! SNAP, LIN and BYTES while everything happens at once: readers beside writers, flushes,
 //! compactions and close, against what each write says about itself.
 //!
-//! A writer gives its numbers 1, 2, 3 ... to its own keys in turn, each number under two keys
-//! (twins) in one batch. So every state that a reader may see is known from its newest number: each slot
+//! A writer gives its numbers 1, 2, 3 ... to its own keys in turn, each under two keys (twins)
+//! in one batch. So every state that a reader may see is known from its newest number: each slot
 //! holds the largest number that belongs to it. `acknowledged` says what readers must see at least,
 //! `begun` what they can see at most.
 //!

@@ -178,7 +178,7 @@ fn the_size_estimate_is_close() {
 
 #[test]
 fn a_failing_operation_while_building_or_opening_is_told_and_nothing_else_happens() {
-    let items = random_items(6000, 16, 100);
+    let items = random_items(24_000, 16, 100);
     let quiet = SimDisk::new();
     let summary = write(&quiet, &items).unwrap();
     let run = |disk: &SimDisk| -> Result<Vec<Item>> {
