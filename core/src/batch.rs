@@ -98,7 +98,10 @@ impl WriteBatch {
         let mut entries = Entries { decoder };
         for _ in 0..count {
             let entry = entries.next().ok_or_else(|| bad("entry cut short or of unknown kind"))?;
-            let (_, user_key) = crate::key::split(entry.key).ok_or_else(|| bad("bad keyspace"))?;
+            let user_key = match crate::key::split(entry.key) {
+                Some((DEFAULT_KEYSPACE, user_key)) => user_key,
+                _ => return Err(bad("unknown keyspace")),
+            };
             check_key_len(user_key)?;
             if entry.value.len() as u64 > MAX_VALUE_LEN {
                 return Err(too_large_value(entry.value.len()));
