@@ -120,8 +120,9 @@ test-rust:
 test-doc:
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps
 
-# The same program in three languages prints the same lines.
+# The same program in three languages prints the same lines, and stands in the README as it is.
 test-examples: lib python need-cc
+	$(PYTHON) examples/excerpts.py
 	@rm -rf $(HELLO); mkdir -p $(HELLO)
 	$(CC) $(C_FLAGS) $(WARNINGS) -o $(HELLO)/hello examples/c/hello.c $(LINK)
 	$(HELLO)/hello $(HELLO)/c.db >$(HELLO)/c.out

@@ -41,26 +41,7 @@ fn main() {
     let value: Vec<u8> = (0..value_len).map(|i| i as u8).collect();
 
     let start = processor_time();
-    let mut tables: Vec<(u64, Arc<Table>)> = Vec::new();
-    let (mut size, mut first) = (0, 0);
-    while first < keys.len() {
-        let number = tables.len() as u64 + 1;
-        let path = dir.path().join(format!("{number:06}.table"));
-        let params = TableParams { number, hash_seed: SEED, seqno_base: 1 };
-        let mut builder = TableBuilder::new(fs.create(&path).unwrap(), params);
-        let mut next = first;
-        while next < keys.len() && builder.file_size_estimate() < TABLE_SIZE {
-            let seqno = 1 + mix64(next as u64, 3) % entries;
-            let hash = hash_key(&keys[next], SEED);
-            builder.add(&keys[next], hash, seqno, Kind::Put, &value).unwrap();
-            next += 1;
-        }
-        let summary = builder.finish().unwrap();
-        size += summary.size_bytes;
-        let table = Table::open(&fs, &path, number, summary.size_bytes, SEED, 1).unwrap();
-        tables.push((prefix(&keys[first]), Arc::new(table)));
-        first = next;
-    }
+    let (tables, size) = build(&fs, dir.path(), &keys, &value);
     per_entry("build and sync", start, entries);
     let overhead = size as f64 / entries as f64 - 17.0 - value_len as f64;
     println!(
@@ -106,6 +87,37 @@ fn main() {
         per_entry("scan backwards, mapped", start, entries);
         gets(entries, &tables);
     }
+}
+
+/// Writes the keys, which are sorted, to as many tables as they need; the tables with their first
+/// keys' prefixes, and their size in all.
+fn build(
+    fs: &Arc<dyn FileSystem>,
+    dir: &std::path::Path,
+    keys: &[[u8; 17]],
+    value: &[u8],
+) -> (Vec<(u64, Arc<Table>)>, u64) {
+    let mut tables: Vec<(u64, Arc<Table>)> = Vec::new();
+    let (mut size, mut first) = (0, 0);
+    while first < keys.len() {
+        let number = tables.len() as u64 + 1;
+        let path = dir.join(format!("{number:06}.table"));
+        let params = TableParams { number, hash_seed: SEED, seqno_base: 1 };
+        let mut builder = TableBuilder::new(fs.create(&path).unwrap(), params);
+        let mut next = first;
+        while next < keys.len() && builder.file_size_estimate() < TABLE_SIZE {
+            let seqno = 1 + mix64(next as u64, 3) % keys.len() as u64;
+            let hash = hash_key(&keys[next], SEED);
+            builder.add(&keys[next], hash, seqno, Kind::Put, value).unwrap();
+            next += 1;
+        }
+        let summary = builder.finish().unwrap();
+        size += summary.size_bytes;
+        let table = Table::open(fs, &path, number, summary.size_bytes, SEED, 1).unwrap();
+        tables.push((prefix(&keys[first]), Arc::new(table)));
+        first = next;
+    }
+    (tables, size)
 }
 
 fn random_key(i: u64) -> [u8; 17] {

@@ -32,7 +32,7 @@ use error::{Error, ErrorKind, Result};
 use fs::OsFileSystem;
 use types::{FileNumber, Kind, MAX_KEY_LEN, SegmentId, SeqNo};
 use vlog::{
-    FrameSize, LogWriter, OpenFor, Prefill, Segment, SegmentIdentity, Stamp, Store, Written, replay,
+    FrameSize, LogWriter, OpenFor, Prefill, Segment, SegmentIdentity, Stamp, Store, replay,
 };
 
 const SEGMENT_SIZE: u64 = 64 << 20;
@@ -79,8 +79,7 @@ fn append(dir: &Path, prefill: Prefill, helper: bool) -> u64 {
             writer.rotate(segment).unwrap();
         }
         let stamp = Stamp { first_seqno: appends + 1, synced_seqno: 0, store: Store::Map };
-        let on_record = |record: Written<'_>| longest = record.offset.max(longest);
-        writer.append(size, stamp, entries, on_record).unwrap();
+        writer.append(size, stamp, entries, |record| longest = record.offset.max(longest)).unwrap();
         if writer.wants_window() && helper {
             wake.send(Arc::clone(writer.segment())).unwrap();
         }

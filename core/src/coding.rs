@@ -59,14 +59,6 @@ impl<'a> Decoder<'a> {
         Some(first)
     }
 
-    /// A little-endian u16.
-    #[inline]
-    pub(crate) fn u16(&mut self) -> Option<u16> {
-        let (head, rest) = self.rest.split_first_chunk::<2>()?;
-        self.rest = rest;
-        Some(u16::from_le_bytes(*head))
-    }
-
     /// A little-endian u32.
     #[inline]
     pub(crate) fn u32(&mut self) -> Option<u32> {

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::{BatchEntry, WriteBatch, too_large_value};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, OsFileSystem};
+use crate::handle::Handle;
 use crate::key::LookupKey;
 use crate::options::{Options, WriteOptions};
 use crate::report::{Health, Progress, Stats};
@@ -45,7 +46,7 @@ impl Db {
     /// Opens on any file system.
     pub(crate) fn open_on(fs: Arc<dyn FileSystem>, path: &Path, options: &Options) -> Result<Db> {
         let engine = engine::open(fs, path, options)?;
-        Ok(Db { handle: Arc::new(Handle { engine, path: path.to_path_buf() }) })
+        Ok(Db { handle: Arc::new(Handle::new(engine, path.to_path_buf())) })
     }
 
     /// Deletes the database in the directory `path`: its own files, and the directory when nothing
@@ -94,7 +95,7 @@ impl Db {
 
     /// As [`Db::write`], with options for this write.
     pub fn write_with(&self, batch: &WriteBatch, options: &WriteOptions) -> Result<SeqNo> {
-        self.handle.engine.write(batch.entries(), options)
+        self.handle.engine().write(batch.entries(), options)
     }
 
     /// The value of `key`, or `None`. Long values are not copied but pinned, see [`Value`]. Costs
@@ -124,7 +125,7 @@ impl Db {
 
     /// An ordered read of the state as it is now; see [`Scan`].
     pub fn scan(&self, options: &ScanOptions) -> Result<Scan> {
-        Handle::scan(&self.handle, options, None)
+        Scan::new(&self.handle, options, None)
     }
 
     /// Freezes the state as it is now; see [`Snapshot`].
@@ -140,7 +141,7 @@ impl Db {
 
     /// As [`Db::pop_first`], with options for the write.
     pub fn pop_first_with(&self, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
-        self.handle.pop(true, options)
+        self.pop(true, options)
     }
 
     /// As [`Db::pop_first`], from the other end.
@@ -150,13 +151,13 @@ impl Db {
 
     /// As [`Db::pop_last`], with options for the write.
     pub fn pop_last_with(&self, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
-        self.handle.pop(false, options)
+        self.pop(false, options)
     }
 
     /// The exact number of keys. Costs one look-up for each key written since the last call or
     /// flush; nothing when there was none.
     pub fn len(&self) -> Result<u64> {
-        self.handle.engine.len()
+        self.handle.engine().len()
     }
 
     /// Whether there is no key.
@@ -166,12 +167,12 @@ impl Db {
 
     /// Makes every write that has been acknowledged durable.
     pub fn sync(&self) -> Result<()> {
-        self.handle.engine.sync_all()
+        self.handle.engine().sync_all()
     }
 
     /// Turns what is in memtables into tables and waits for it. Not needed for durability.
     pub fn flush(&self) -> Result<()> {
-        self.handle.engine.flush()
+        self.handle.engine().flush()
     }
 
     /// Flushes, then merges every run that has a key within the bounds into one, and waits. Needed
@@ -189,7 +190,7 @@ impl Db {
         upper: Bound<&[u8]>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<()> {
-        let engine = &self.handle.engine;
+        let engine = self.handle.engine();
         engine.flush()?;
         let mut check = |done_bytes, total_bytes| {
             IN_CALLBACK.with(|inside| inside.set(true));
@@ -209,7 +210,7 @@ impl Db {
         if IN_CALLBACK.with(Cell::get) {
             return Err(Error::new(ErrorKind::Misuse, "close was called from within a callback"));
         }
-        self.handle.engine.close()
+        self.handle.engine().close()
     }
 
     /// The path that it was opened with.
@@ -219,17 +220,22 @@ impl Db {
 
     /// Whether it was opened for reading only.
     pub fn is_read_only(&self) -> bool {
-        self.handle.engine.is_read_only()
+        self.handle.engine().is_read_only()
     }
 
     /// Whether anything stands in the way of writes.
     pub fn health(&self) -> Health {
-        self.handle.engine.health()
+        self.handle.engine().health()
     }
 
     /// Counts and sizes.
     pub fn stats(&self) -> Stats {
-        self.handle.engine.stats()
+        self.handle.engine().stats()
+    }
+
+    fn pop(&self, first: bool, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
+        let take = |key: &[u8], found: &Found<'_>| (key.to_vec(), Value::new(found));
+        self.handle.engine().pop(first, options, take)
     }
 
     #[inline]
@@ -242,7 +248,7 @@ impl Db {
     ) -> Result<SeqNo> {
         let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
         let entry = BatchEntry { kind, key: key.as_bytes(), value };
-        self.handle.engine.write(std::iter::once(entry), options)
+        self.handle.engine().write(std::iter::once(entry), options)
     }
 }
 
@@ -267,103 +273,5 @@ thread_local! {
 impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Db({})", self.handle.path.display())
-    }
-}
-
-/// What clones, snapshots and scans share; dropping the last one closes the database.
-pub(crate) struct Handle {
-    engine: Arc<Engine>,
-    path: PathBuf,
-}
-
-impl Handle {
-    #[inline]
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, key: &[u8], at: Option<SeqNo>) -> Result<Option<Value>> {
-        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
-        let key = key.as_bytes();
-        let hash = self.engine.hash(key);
-        self.engine.with_view(at, |view, seqno| {
-            Ok(view.get(key, hash, seqno)?.map(|found| Value::new(&found)))
-        })
-    }
-
-    #[inline]
-    pub(crate) fn get_into(
-        &self,
-        key: &[u8],
-        buf: &mut [u8],
-        at: Option<SeqNo>,
-    ) -> Result<Option<usize>> {
-        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
-        let key = key.as_bytes();
-        let hash = self.engine.hash(key);
-        self.engine.with_view(at, |view, seqno| {
-            let Some(found) = view.get(key, hash, seqno)? else { return Ok(None) };
-            if let Some(target) = buf.get_mut(..found.value.len()) {
-                target.copy_from_slice(found.value);
-            }
-            Ok(Some(found.value.len()))
-        })
-    }
-
-    #[inline]
-    pub(crate) fn contains(&self, key: &[u8], at: Option<SeqNo>) -> Result<bool> {
-        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
-        let key = key.as_bytes();
-        let hash = self.engine.hash(key);
-        self.engine.with_view(at, |view, seqno| view.contains(key, hash, seqno))
-    }
-
-    pub(crate) fn multi_get<K: AsRef<[u8]>>(
-        &self,
-        keys: &[K],
-        at: Option<SeqNo>,
-    ) -> Result<Vec<Option<Value>>> {
-        let mut values = Vec::with_capacity(keys.len());
-        self.engine.with_view(at, |view, seqno| {
-            for chunk in keys.chunks(PREFETCHED) {
-                let mut encoded = Vec::with_capacity(chunk.len());
-                for key in chunk {
-                    let key = LookupKey::new(DEFAULT_KEYSPACE, key.as_ref())?;
-                    let hash = self.engine.hash(key.as_bytes());
-                    view.prefetch(key.as_bytes(), hash);
-                    encoded.push((key, hash));
-                }
-                for (key, hash) in &encoded {
-                    let found = view.get(key.as_bytes(), *hash, seqno)?;
-                    values.push(found.map(|found| Value::new(&found)));
-                }
-            }
-            Ok(())
-        })?;
-        Ok(values)
-    }
-
-    pub(crate) fn scan(
-        this: &Arc<Handle>,
-        options: &ScanOptions,
-        at: Option<SeqNo>,
-    ) -> Result<Scan> {
-        let (view, seqno) = this.engine.pin(at)?;
-        Ok(Scan::new(Arc::clone(this), view, seqno, options))
-    }
-
-    fn pop(&self, first: bool, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
-        self.engine.pop(first, options, |key, found| (key.to_vec(), Value::new(found)))
-    }
-}
-
-/// Keys whose cache misses overlap in `multi_get`.
-const PREFETCHED: usize = 16;
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // Who wants to hear of a failure calls close.
-        let _ = self.engine.close();
     }
 }

@@ -42,6 +42,7 @@ mod version;
 mod engine;
 
 mod db;
+mod handle;
 mod scan;
 mod snapshot;
 mod value;

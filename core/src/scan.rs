@@ -4,9 +4,9 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::db::Handle;
-use crate::engine::{TreeCursor, View};
+use crate::engine::TreeCursor;
 use crate::error::{Error, Result};
+use crate::handle::Handle;
 use crate::key::{MAX_ENCODED_KEY_LEN, put_prefix};
 use crate::types::{DEFAULT_KEYSPACE, SeqNo};
 
@@ -141,21 +141,21 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// A scan of `view` at `seqno`.
+    /// A scan of the newest state, or of the one at `at`.
     pub(crate) fn new(
-        handle: Arc<Handle>,
-        view: Arc<View>,
-        seqno: SeqNo,
+        handle: &Arc<Handle>,
         options: &ScanOptions,
-    ) -> Scan {
+        at: Option<SeqNo>,
+    ) -> Result<Scan> {
+        let (view, seqno) = handle.pin(at)?;
         let lower = encode(&options.lower);
         let upper = match &options.upper {
             Some(key) => encode(key),
             None => end_of_keyspace(),
         };
         let limit = options.limit.unwrap_or(u64::MAX);
-        Scan {
-            handle,
+        Ok(Scan {
+            handle: Arc::clone(handle),
             cursor: TreeCursor::new(view, seqno, lower, upper),
             position: Position::Start,
             reverse: options.reverse,
@@ -164,7 +164,7 @@ impl Scan {
             left: limit,
             target: Vec::new(),
             error: None,
-        }
+        })
     }
 
     /// The next entry in the direction of the scan, stepping over it; `None` at the end or when

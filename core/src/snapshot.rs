@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::db::Handle;
 use crate::error::Result;
+use crate::handle::Handle;
 use crate::scan::{Scan, ScanOptions};
 use crate::types::SeqNo;
 use crate::value::Value;
@@ -52,7 +52,7 @@ impl Snapshot {
 
     /// As [`Db::scan`](crate::Db::scan), of the frozen state.
     pub fn scan(&self, options: &ScanOptions) -> Result<Scan> {
-        Handle::scan(&self.handle, options, Some(self.seqno))
+        Scan::new(&self.handle, options, Some(self.seqno))
     }
 }
 

@@ -4,11 +4,11 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::state::{Engine, NextSegment, Shared, lock, wait};
-use crate::error::{Error, ErrorKind, Result};
+use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
+use super::wake::{note_failure, start, wake_compaction};
+use crate::error::Result;
 use crate::vlog::Segment;
 
 /// How long a failed flush or compaction waits before it is tried again.
@@ -16,96 +16,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs that nobody merges yet, beside a compaction under way, from which a second one starts.
 const SECOND_COMPACTION_RUNS: usize = 8;
-
-/// What a thread does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Flush,
-    Compaction,
-    SecondCompaction,
-    Log,
-}
-
-/// The threads that run.
-#[derive(Default)]
-pub(crate) struct Threads {
-    running: Vec<(Role, JoinHandle<()>)>,
-}
-
-/// Sees to it that frozen memtables are flushed.
-pub(crate) fn wake_flush(engine: &Engine) {
-    start(engine, Role::Flush);
-    engine.work.notify_all();
-}
-
-/// Sees to it that runs are merged when that is useful.
-pub(crate) fn wake_compaction(engine: &Engine) {
-    if engine.wants_compaction() {
-        start(engine, Role::Compaction);
-        engine.work.notify_all();
-    }
-}
-
-/// Asks for the next segment of the log.
-pub(crate) fn want_segment(engine: &Engine, size_bytes: u64) {
-    {
-        let mut shared = lock(&engine.shared);
-        if !matches!(shared.next_segment, NextSegment::None | NextSegment::Failed) {
-            return;
-        }
-        shared.next_segment = NextSegment::Wanted(size_bytes);
-    }
-    if start(engine, Role::Log) {
-        engine.work.notify_all();
-    } else {
-        lock(&engine.shared).next_segment = NextSegment::Failed;
-    }
-}
-
-/// Asks for the next window of the segment that is being written.
-#[cold]
-pub(crate) fn want_window(engine: &Engine, segment: &Arc<Segment>) {
-    lock(&engine.shared).window_wanted = Some(Arc::clone(segment));
-    start(engine, Role::Log);
-    engine.work.notify_all();
-}
-
-/// Tells the log thread that there is something to sync within the interval.
-#[cold]
-pub(crate) fn note_dirty(engine: &Engine) {
-    if !engine.dirty.swap(true, Ordering::AcqRel) {
-        lock(&engine.shared).dirty = true;
-        start(engine, Role::Log);
-        engine.work.notify_all();
-    }
-}
-
-/// Starts a thread unless it runs; false when it cannot be had.
-fn start(engine: &Engine, role: Role) -> bool {
-    let mut shared = lock(&engine.shared);
-    if shared.stop || shared.threads.running.iter().any(|(own, _)| *own == role) {
-        return !shared.stop;
-    }
-    let Some(engine_arc) = engine.me.upgrade() else { return false };
-    let (name, body): (_, fn(&Engine)) = match role {
-        Role::Flush => ("toykv-flush", run_flush),
-        Role::Compaction => ("toykv-compact", run_compaction),
-        Role::SecondCompaction => ("toykv-compact2", run_compaction),
-        Role::Log => ("toykv-log", run_log),
-    };
-    let builder = std::thread::Builder::new().name(name.into());
-    match builder.spawn(move || body(&engine_arc)) {
-        Ok(handle) => {
-            shared.threads.running.push((role, handle));
-            true
-        }
-        Err(error) => {
-            let message = format!("cannot start thread {name}: {error}");
-            note_failure(&mut shared, &Error::new(ErrorKind::Io, message));
-            false
-        }
-    }
-}
 
 /// Tells the threads to stop and waits for them.
 pub(crate) fn stop(engine: &Engine) {
@@ -125,11 +35,6 @@ pub(crate) fn stop(engine: &Engine) {
     while shared.jobs > 0 {
         shared = wait(&engine.done, shared);
     }
-}
-
-fn note_failure(shared: &mut Shared, error: &Error) {
-    shared.background_error = Some(error.clone());
-    shared.background_failures += 1;
 }
 
 /// Records how an attempt went; after a failure waits a while, or until something has changed.
@@ -154,6 +59,15 @@ fn wait_for<'a>(
     time: Duration,
 ) -> MutexGuard<'a, Shared> {
     engine.work.wait_timeout(shared, time).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// The body of a thread.
+pub(crate) fn run(engine: &Engine, role: Role) {
+    match role {
+        Role::Flush => run_flush(engine),
+        Role::Compaction | Role::SecondCompaction => run_compaction(engine),
+        Role::Log => run_log(engine),
+    }
 }
 
 fn run_flush(engine: &Engine) {

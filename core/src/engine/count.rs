@@ -9,24 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::state::{Engine, lock};
-use super::view::{MemPart, View};
+use super::view::{CountState, MemPart, View};
 use crate::checksum::hash_key;
 use crate::error::Result;
-use crate::memtable::Inserted;
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
-
-/// How far a memtable has been counted.
-pub(crate) struct CountState {
-    cursor: Inserted,
-    upto: SeqNo,
-    delta: i64,
-}
-
-impl Default for CountState {
-    fn default() -> CountState {
-        CountState { cursor: Inserted::NONE, upto: 0, delta: 0 }
-    }
-}
 
 /// How one write of `kind` changes the number of keys, given whether its key was there.
 #[inline]

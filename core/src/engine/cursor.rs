@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::read::{Found, Owner};
+use super::lookup::{Found, Owner};
 use super::view::{MemPart, View};
 use crate::error::Result;
 use crate::iter::{Cursor, Merge};

@@ -2,46 +2,15 @@
 //!
 //! Invariant PINNED: a file goes only when no version names it and no reader holds it.
 
-use std::any::Any;
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::state::{Engine, Env, Files, Shared, lock};
+use super::state::{Engine, Env, lock};
 use crate::error::Result;
 use crate::filename::FileName;
 use crate::fs::{FileSystem, PathKind};
 use crate::types::FileNumber;
-use crate::version::Manifest;
-
-/// A file that left the state.
-pub(crate) struct Obsolete {
-    path: PathBuf,
-    /// Readers hold clones of it.
-    pin: Arc<dyn Any + Send + Sync>,
-}
-
-/// Moves the open files that the state no longer names to the list of obsolete ones.
-pub(crate) fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared) {
-    let dir = &engine.env.dir;
-    let live = files.state.tables().map(|meta| meta.number).collect::<HashSet<_>>();
-    for (number, table) in files.tables.extract_if(|number, _| !live.contains(number)) {
-        shared.obsolete.push(Obsolete { path: FileName::Table(number).path(dir), pin: table });
-    }
-    let segments = &files.state.segments;
-    for (id, segment) in files.segments.extract_if(|id, _| !segments.contains_key(id)) {
-        shared.obsolete.push(Obsolete { path: FileName::Segment(id).path(dir), pin: segment });
-    }
-    engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
-}
-
-/// Deletes a manifest that CURRENT no longer names.
-pub(crate) fn retire_manifest(engine: &Engine, manifest: &Manifest) {
-    let path = FileName::Manifest(manifest.number()).path(&engine.env.dir);
-    lock(&engine.shared).obsolete.push(Obsolete { path, pin: Arc::new(()) });
-    engine.has_obsolete.store(true, Ordering::Relaxed);
-}
 
 /// Deletes the obsolete files that nobody holds. A file that cannot be deleted now is an orphan
 /// for the next open; nothing depends on its absence.

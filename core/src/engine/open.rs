@@ -15,10 +15,11 @@ use super::background;
 use super::flush;
 use super::obsolete;
 use super::run_writer::open_table;
-use super::state::{Counters, Engine, Env, Files, NextSegment, Shared, lock};
-use super::sync::SyncQueue;
+use super::state::{Counters, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};
 use super::view::{MemPart, Version, View, key_count};
-use super::write::{Writer, random_word};
+use super::wake;
+use super::write::random_word;
+use super::writer::Writer;
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
@@ -270,7 +271,7 @@ fn start(env: Env, guard: Box<dyn LockGuard>, mut found: Recovered) -> Result<Ar
     let files = Files { manifest, state, tables, segments };
     obsolete::delete_orphans(&*env.fs, &env.dir, is_live)?;
     let engine = assemble(env, guard, last_seqno, view, Some((writer, files)));
-    background::wake_compaction(&engine);
+    wake::wake_compaction(&engine);
     Ok(engine)
 }
 
@@ -330,6 +331,7 @@ fn assemble(
     let (writer, files) = write_side.unzip();
     Arc::new_cyclic(|me| Engine {
         me: me.clone(),
+        run_thread: background::run,
         env,
         view: ArcSwap::from_pointee(view),
         visible: AtomicU64::new(last_seqno),
@@ -368,7 +370,7 @@ impl Engine {
         {
             self.flush_oldest()?;
         }
-        background::wake_compaction(self);
+        wake::wake_compaction(self);
         Ok(())
     }
 

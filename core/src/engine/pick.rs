@@ -139,9 +139,11 @@ mod tests {
 
     #[test]
     fn a_stable_shape_is_reached_whatever_arrives() {
-        for size_of in
-            [|_| 10u64, |i: u64| 1 + i * 37 % 50, |i: u64| if i % 9 == 0 { 500 } else { 5 }]
-        {
+        for size_of in [
+            |_| 10u64,
+            |i: u64| 1 + i * 37 % 50,
+            |i: u64| if i.is_multiple_of(9) { 500 } else { 5 },
+        ] {
             let mut sizes: Vec<u64> = Vec::new();
             let mut written = 0u64;
             let mut arrived = 0u64;

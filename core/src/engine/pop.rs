@@ -4,7 +4,7 @@
 //! and again does not walk over the tombstones of what was popped before.
 
 use super::cursor::TreeCursor;
-use super::read::Found;
+use super::lookup::Found;
 use super::state::{Engine, lock};
 use crate::batch::BatchEntry;
 use crate::error::Result;

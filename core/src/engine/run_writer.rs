@@ -66,12 +66,6 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// Bytes written so far, for progress.
-    pub(crate) fn written_bytes(&self) -> u64 {
-        let finished: u64 = self.metas.iter().map(|meta| meta.size_bytes).sum();
-        finished + self.builder.as_ref().map_or(0, TableBuilder::file_size_estimate)
-    }
-
     /// Finishes the last table and makes the names durable.
     pub(crate) fn finish(mut self) -> Result<FinishedRun> {
         self.finish_table()?;

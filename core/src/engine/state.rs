@@ -4,17 +4,19 @@
 //! Invariant COMMIT: an edit is durable in the manifest before any reader sees its effect.
 //! Invariant PIN: a reader loads the view first and the published sequence number afterwards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 
-use super::sync::SyncQueue;
 use super::view::{MemPart, Version, View};
-use super::write::Writer;
+use super::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filename::FileName;
 use crate::fs::{FileSystem, LockGuard};
 use crate::options::Options;
 use crate::table::Table;
@@ -103,6 +105,63 @@ pub(crate) enum NextSegment {
     Failed,
 }
 
+/// A file that left the state.
+pub(crate) struct Obsolete {
+    pub(crate) path: PathBuf,
+    /// Readers hold clones of it.
+    pub(crate) pin: Arc<dyn Any + Send + Sync>,
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Flushes memtables.
+    Flush,
+    /// Merges runs.
+    Compaction,
+    /// Merges new runs while the first merges large old ones.
+    SecondCompaction,
+    /// Prepares segments and windows, syncs the log.
+    Log,
+}
+
+/// The threads that run.
+#[derive(Default)]
+pub(crate) struct Threads {
+    pub(crate) running: Vec<(Role, JoinHandle<()>)>,
+}
+
+/// Who flushes, and how far the log is durable.
+#[derive(Default)]
+pub(crate) struct SyncQueue {
+    pub(crate) state: Mutex<SyncState>,
+    pub(crate) finished: Condvar,
+}
+
+/// What the lock of the queue protects.
+#[derive(Default)]
+pub(crate) struct SyncState {
+    /// Somebody is flushing.
+    pub(crate) syncing: bool,
+    /// How far the log is durable.
+    pub(crate) synced: SeqNo,
+    /// Why it never will be any further.
+    pub(crate) error: Option<Error>,
+}
+
+impl SyncQueue {
+    /// A queue for a log that is durable up to `synced`.
+    pub(crate) fn new(synced: SeqNo) -> SyncQueue {
+        let state = SyncState { synced, ..SyncState::default() };
+        SyncQueue { state: Mutex::new(state), finished: Condvar::new() }
+    }
+
+    /// How far the log is known to be durable.
+    pub(crate) fn synced(&self) -> SeqNo {
+        lock(&self.state).synced
+    }
+}
+
 /// What foreground and background tell each other.
 #[derive(Default)]
 pub(crate) struct Shared {
@@ -112,7 +171,7 @@ pub(crate) struct Shared {
     /// Registered snapshots: sequence number and how many hold it.
     pub(crate) snapshots: BTreeMap<SeqNo, usize>,
     /// Files that left the state, each with what keeps it alive for readers.
-    pub(crate) obsolete: Vec<super::obsolete::Obsolete>,
+    pub(crate) obsolete: Vec<Obsolete>,
     /// Ids of runs that a compaction is reading.
     pub(crate) busy_runs: Vec<u64>,
     /// Callers of `compact`; the background starts no compaction meanwhile.
@@ -129,13 +188,15 @@ pub(crate) struct Shared {
     /// Background threads end.
     pub(crate) stop: bool,
     /// Background threads that run.
-    pub(crate) threads: super::background::Threads,
+    pub(crate) threads: Threads,
 }
 
 /// An open database.
 pub(crate) struct Engine {
     /// Itself, for the threads that it starts.
     pub(crate) me: Weak<Engine>,
+    /// The body of those threads.
+    pub(crate) run_thread: fn(&Engine, Role),
     pub(crate) env: Env,
     /// What readers pin.
     pub(crate) view: ArcSwap<View>,
@@ -167,6 +228,27 @@ pub(crate) struct Engine {
     pub(crate) has_obsolete: AtomicBool,
     /// Held from open to close.
     pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+/// Moves the open files that the state no longer names to the list of obsolete ones.
+fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared) {
+    let dir = &engine.env.dir;
+    let live = files.state.tables().map(|meta| meta.number).collect::<HashSet<_>>();
+    for (number, table) in files.tables.extract_if(|number, _| !live.contains(number)) {
+        shared.obsolete.push(Obsolete { path: FileName::Table(number).path(dir), pin: table });
+    }
+    let segments = &files.state.segments;
+    for (id, segment) in files.segments.extract_if(|id, _| !segments.contains_key(id)) {
+        shared.obsolete.push(Obsolete { path: FileName::Segment(id).path(dir), pin: segment });
+    }
+    engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
+}
+
+/// Deletes a manifest that CURRENT no longer names.
+fn retire_manifest(engine: &Engine, manifest: &Manifest) {
+    let path = FileName::Manifest(manifest.number()).path(&engine.env.dir);
+    lock(&engine.shared).obsolete.push(Obsolete { path, pin: Arc::new(()) });
+    engine.has_obsolete.store(true, Ordering::Relaxed);
 }
 
 /// A call that may create files; see [`Engine::begin_job`].
@@ -283,7 +365,7 @@ impl Engine {
             *first = active;
         }
         self.view.store(Arc::new(View { parts, version }));
-        super::obsolete::retire(self, files, &mut shared);
+        retire(self, files, &mut shared);
         shared.commits += 1;
         self.update_pressure();
         drop(shared);
@@ -313,7 +395,7 @@ impl Engine {
                 }
             })?;
         let old = std::mem::replace(&mut files.manifest, manifest);
-        super::obsolete::retire_manifest(self, &old);
+        retire_manifest(self, &old);
         Ok(())
     }
 

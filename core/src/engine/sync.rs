@@ -4,39 +4,11 @@
 //! has succeeded. Invariant STICKY: after a failed flush nothing is acknowledged any more.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex};
 
 use super::state::{Counters, Engine, lock, wait};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::types::SeqNo;
 use crate::vlog::Store;
-
-/// Who flushes, and how far the log is durable.
-#[derive(Default)]
-pub(crate) struct SyncQueue {
-    state: Mutex<SyncState>,
-    finished: Condvar,
-}
-
-#[derive(Default)]
-struct SyncState {
-    syncing: bool,
-    synced: SeqNo,
-    error: Option<Error>,
-}
-
-impl SyncQueue {
-    /// A queue for a log that is durable up to `synced`.
-    pub(crate) fn new(synced: SeqNo) -> SyncQueue {
-        let state = SyncState { synced, ..SyncState::default() };
-        SyncQueue { state: Mutex::new(state), finished: Condvar::new() }
-    }
-
-    /// How far the log is known to be durable.
-    pub(crate) fn synced(&self) -> SeqNo {
-        lock(&self.state).synced
-    }
-}
 
 impl Engine {
     /// Waits until every write up to `seqno` is durable. The first caller flushes for all that

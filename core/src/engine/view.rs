@@ -6,13 +6,25 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::count::CountState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::memtable::Memtable;
+use crate::memtable::{Inserted, Memtable};
 use crate::table::Table;
-use crate::types::{DEFAULT_KEYSPACE, FileNumber, SegmentId, ValuePointer};
+use crate::types::{DEFAULT_KEYSPACE, FileNumber, SegmentId, SeqNo, ValuePointer};
 use crate::version::{SegmentState, TableMeta, VersionState};
 use crate::vlog::Segment;
+
+/// How far a memtable has been counted.
+pub(crate) struct CountState {
+    pub(crate) cursor: Inserted,
+    pub(crate) upto: SeqNo,
+    pub(crate) delta: i64,
+}
+
+impl Default for CountState {
+    fn default() -> CountState {
+        CountState { cursor: Inserted::NONE, upto: 0, delta: 0 }
+    }
+}
 
 /// A memtable and the segment that it indexes.
 pub(crate) struct MemPart {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::background;
 use super::state::{
     Change, Counters, Engine, NextSegment, backlog_bytes, closed_error, lock, wait,
 };
 use super::view::{MemPart, View};
+use super::wake;
+use super::writer::Writer;
 use crate::batch::BatchEntry;
 use crate::checksum::{hash_key, mix64};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,50 +24,7 @@ use crate::memtable::MemEntry;
 use crate::options::{Durability, WriteOptions};
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 use crate::version::SegmentMeta;
-use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp, Store};
-
-/// What the writer's lock protects.
-pub(crate) struct Writer {
-    pub(crate) log: LogWriter,
-    /// The active memtable: the first of the view.
-    pub(crate) part: Arc<MemPart>,
-    pub(crate) next_seqno: SeqNo,
-    /// Set by close: no write after it.
-    pub(crate) closed: bool,
-    /// The log thread has been asked for the next segment.
-    asked_for_segment: bool,
-    /// Nothing live lies below this key: where `pop_first` starts.
-    pub(crate) low: Option<Vec<u8>>,
-    /// Nothing live lies at or above this key: where `pop_last` starts.
-    pub(crate) high: Option<Vec<u8>>,
-}
-
-impl Writer {
-    /// A writer that continues after `last_seqno` in an empty segment.
-    pub(crate) fn new(log: LogWriter, part: Arc<MemPart>, last_seqno: SeqNo) -> Writer {
-        let next_seqno = last_seqno + 1;
-        let (low, high) = (None, None);
-        Writer { log, part, next_seqno, closed: false, asked_for_segment: false, low, high }
-    }
-
-    /// Keeps the cursors of `pop_first` and `pop_last` true when `key` is put.
-    #[inline]
-    fn note_put(&mut self, key: &[u8]) {
-        if let Some(low) = &mut self.low
-            && key < low.as_slice()
-        {
-            low.clear();
-            low.extend_from_slice(key);
-        }
-        if let Some(high) = &mut self.high
-            && key >= high.as_slice()
-        {
-            high.clear();
-            high.extend_from_slice(key);
-            high.push(0);
-        }
-    }
-}
+use crate::vlog::{FrameSize, Prefill, Segment, SegmentIdentity, Stamp, Store};
 
 impl Engine {
     /// Writes the entries of one batch; the answer is the last one's sequence number.
@@ -137,7 +95,7 @@ impl Engine {
             return Err(self.append_failed(&error));
         }
         if writer.log.wants_window() {
-            background::want_window(self, writer.log.segment());
+            wake::want_window(self, writer.log.segment());
         }
         writer.next_seqno = last + 1;
         self.visible.store(last, Ordering::Release);
@@ -170,7 +128,7 @@ impl Engine {
             Durability::Sync => self.sync_to(seqno),
             Durability::Interval => {
                 if !self.dirty.load(Ordering::Relaxed) {
-                    background::note_dirty(self);
+                    wake::note_dirty(self);
                 }
                 Ok(())
             }
@@ -190,7 +148,7 @@ impl Engine {
             self.rotate(writer, size.least_segment_size())?;
         } else if !writer.asked_for_segment && writer.log.free_bytes() < capacity / 2 {
             writer.asked_for_segment = true;
-            background::want_segment(self, self.next_segment_size(capacity, 0));
+            wake::want_segment(self, self.next_segment_size(capacity, 0));
         }
         Ok(())
     }
@@ -213,7 +171,7 @@ impl Engine {
         self.view.store(Arc::new(View { parts, version: Arc::clone(&view.version) }));
         self.update_pressure();
         drop(shared);
-        background::wake_flush(self);
+        wake::wake_flush(self);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use super::obsolete;
 use super::run_writer::{FinishedRun, RunWriter, open_table};
 use super::state::{Change, Counters, Engine, closed_error, lock};
 use super::view::{MemPart, key_count};
-use super::write::Writer;
+use super::writer::Writer;
 use crate::batch::BatchEntry;
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
@@ -100,7 +100,7 @@ impl Engine {
         (writer.low, writer.high) = (None, None);
         self.visible.store(last, Ordering::Release);
         drop(writer);
-        super::background::wake_compaction(self);
+        super::wake::wake_compaction(self);
         Ok(last)
     }
 

@@ -217,6 +217,7 @@ impl Window {
     ///
     /// # Panics
     /// Beyond the end of the window.
+    #[cfg(test)]
     #[inline]
     pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
         assert!(offset <= self.len && bytes.len() <= self.len - offset);
@@ -230,6 +231,7 @@ impl Window {
     ///
     /// # Panics
     /// Beyond the end of the window.
+    #[cfg(test)]
     #[inline]
     pub(crate) fn read(&self, offset: usize, len: usize) -> &[u8] {
         assert!(offset <= self.len && len <= self.len - offset);

@@ -30,15 +30,7 @@ pub(crate) struct OsFileSystem;
 
 impl FileSystem for OsFileSystem {
     fn kind(&self, path: &Path) -> Result<PathKind> {
-        match fs::metadata(path) {
-            Ok(metadata) => Ok(kind_of(metadata.file_type())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A link that leads nowhere is not nothing: nothing can be created in its place.
-                let dangling = fs::symlink_metadata(path).is_ok();
-                Ok(if dangling { PathKind::Other } else { PathKind::Absent })
-            }
-            Err(error) => Err(Error::io("inspect", path, &error)),
-        }
+        look(path).map(|(kind, _)| kind).map_err(|error| Error::io("inspect", path, &error))
     }
 
     fn create_dir(&self, dir: &Path) -> Result<()> {
@@ -50,20 +42,12 @@ impl FileSystem for OsFileSystem {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            let (kind, size) = match fs::metadata(entry.path()) {
-                Ok(metadata) if metadata.is_file() => (PathKind::File, metadata.len()),
-                Ok(metadata) => (kind_of(metadata.file_type()), 0),
-                // Removed since it was listed, or a link that leads nowhere.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if fs::symlink_metadata(entry.path()).is_err() {
-                        continue;
-                    }
-                    (PathKind::Other, 0)
-                }
-                Err(error) => return Err(Error::io("inspect", &entry.path(), &error)),
-            };
-            let name = entry.file_name().to_string_lossy().into_owned();
-            entries.push(DirEntry { name, kind, size });
+            let found = look(&entry.path());
+            let (kind, size) = found.map_err(|e| Error::io("inspect", &entry.path(), &e))?;
+            if kind != PathKind::Absent {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                entries.push(DirEntry { name, kind, size });
+            }
         }
         Ok(entries)
     }
@@ -108,13 +92,18 @@ impl FileSystem for OsFileSystem {
     }
 }
 
-fn kind_of(file_type: fs::FileType) -> PathKind {
-    if file_type.is_file() {
-        PathKind::File
-    } else if file_type.is_dir() {
-        PathKind::Directory
-    } else {
-        PathKind::Other
+/// What a path names, and its size if that is a file.
+fn look(path: &Path) -> io::Result<(PathKind, u64)> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok((PathKind::File, found.len())),
+        Ok(found) if found.is_dir() => Ok((PathKind::Directory, 0)),
+        Ok(_) => Ok((PathKind::Other, 0)),
+        // A link that leads nowhere is not nothing: nothing can be created in its place.
+        Err(_) if fs::symlink_metadata(path).is_ok_and(|link| link.is_symlink()) => {
+            Ok((PathKind::Other, 0))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((PathKind::Absent, 0)),
+        Err(error) => Err(error),
     }
 }
 

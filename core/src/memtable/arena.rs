@@ -140,6 +140,7 @@ impl RecordsEnd {
 
 /// Bytes that can surely still be handed out, in pieces of at most 128 KiB, when `next` is the next
 /// free offset.
+#[cfg(test)]
 pub(super) fn room_bytes(next: u32) -> usize {
     let left = ((1u32 << CHUNK_END) - next) as usize * UNIT;
     // A piece that does not fit at the end of a chunk leaves less than its size unused.

@@ -1,76 +1,29 @@
 //! The memtable's cursor (part of layer L3's memtable).
 //!
-//! A cursor stands on a key and holds the inner nodes and heads above it. A node never changes its
-//! depth or its place in the order of keys, so they stay valid while the writer goes on. A leaf is
-//! seen as its permutation was when the cursor came to it. A leaf that is met from the side is
-//! always searched for the key that the cursor comes from: a split may have given it keys that the
-//! cursor has seen.
+//! A cursor stands on a key and holds the nodes above it. A node never changes its depth or its
+//! place in the order of keys, and one that was replaced keeps what it had, so they stay valid
+//! while the writer goes on. A leaf is seen as its permutation was when the cursor came to it.
+//!
+//! Where to go on in a node is always found by the current key, not by the slot that led to it: a
+//! leaf may serve several slots, and a split meanwhile may have given them others. A leaf that is
+//! met from the side is searched for the current key for the same reason: it may be an older or a
+//! newer shape of the one that the cursor comes from.
 
-use super::fence::Fence;
-use super::leaf::{Leaf, Permutation};
-use super::node::{Child, Head, Inner, Node, nibble};
-use super::record::Record;
-use super::tree::leaf_from;
-use super::{MemEntry, Memtable};
+use super::index::Memtable;
+use super::moves::{AHEAD, Bound, Found, MemIter};
+use super::record::{MemEntry, Record};
 use crate::types::SeqNo;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// An ordered cursor over the keys of a memtable. It keeps the memtable alive. See
-/// [`Memtable::iter`].
-pub(crate) struct MemIter {
-    /// Nodes above the current key, and their depths. They point into `memtable`.
-    above: Vec<(Above, usize)>,
-    /// The leaf with the current key; `None` when the key ends at the last of `above`.
-    leaf: Option<InLeaf>,
-    /// Key record of the current key; 0 when the cursor is not valid.
-    record: u32,
-    memtable: Arc<Memtable>,
+impl Memtable {
+    /// A cursor, standing on no key yet. It shows every entry that was inserted before it was last
+    /// sought (as far as the thread knows of it); of later ones it may show some.
+    pub(crate) fn iter(self: &Arc<Self>) -> MemIter {
+        MemIter::new(Arc::clone(self))
+    }
 }
-
-#[derive(Clone, Copy)]
-enum Above {
-    Inner(NonNull<Inner>),
-    Head(NonNull<Head>),
-    Fence(NonNull<Fence>),
-}
-
-#[derive(Clone, Copy)]
-struct InLeaf {
-    leaf: NonNull<Leaf>,
-    permutation: Permutation,
-    rank: usize,
-}
-
-/// Where a descent for a key ended.
-enum Found {
-    /// At a leaf that was first met at a link of this depth.
-    Leaf(NonNull<Leaf>, usize),
-    /// All keys below this child (at this depth) are greater.
-    Before(Child, usize),
-    /// All keys below this child (at this depth) are smaller.
-    After(Child, usize),
-    /// At this head's end.
-    End(NonNull<Head>),
-    /// At an empty link.
-    Empty,
-}
-
-/// Which keys a move forward may stop at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Bound {
-    AtOrAfter,
-    After,
-}
-
-// SAFETY: the pointers lead into the memtable that the cursor owns a share of, which is Sync.
-unsafe impl Send for MemIter {}
 
 impl MemIter {
-    pub(super) fn new(memtable: Arc<Memtable>) -> MemIter {
-        MemIter { above: Vec::new(), leaf: None, record: 0, memtable }
-    }
-
     /// True when the cursor stands on a key.
     #[inline]
     pub(crate) fn valid(&self) -> bool {
@@ -122,6 +75,7 @@ impl MemIter {
     }
 
     /// Goes to the last key.
+    #[cfg(test)]
     pub(crate) fn seek_to_last(&mut self) {
         self.reset();
         let root = self.memtable.tree.root.load();
@@ -134,6 +88,7 @@ impl MemIter {
     pub(crate) fn seek(&mut self, key: &[u8]) {
         let found = match self.descend(key) {
             Found::Leaf(leaf, depth) => {
+                self.prefetch_after(key);
                 // SAFETY: the memtable holds its nodes as long as the cursor holds it.
                 self.first_in_leaf(unsafe { leaf.as_ref() }, depth, key, Bound::AtOrAfter)
             }
@@ -152,8 +107,10 @@ impl MemIter {
     /// Goes to the last key below `key`.
     pub(crate) fn seek_before(&mut self, key: &[u8]) {
         let found = match self.descend(key) {
-            // SAFETY: the memtable holds its nodes as long as the cursor holds it.
-            Found::Leaf(leaf, depth) => self.last_in_leaf(unsafe { leaf.as_ref() }, depth, key),
+            Found::Leaf(leaf, depth) => {
+                // SAFETY: the memtable holds its nodes as long as the cursor holds it.
+                self.last_in_leaf(unsafe { leaf.as_ref() }, depth, key)
+            }
             Found::After(child, depth) => self.last_below(child, depth),
             Found::End(_) => {
                 self.above.pop();
@@ -174,6 +131,7 @@ impl MemIter {
             Some(at) if at.rank + 1 < at.permutation.len() => {
                 at.rank += 1;
                 self.record = at.record();
+                at.prefetch(at.rank + AHEAD, &self.memtable.tree.records);
             }
             _ => {
                 // SAFETY: used in this call only.
@@ -191,6 +149,7 @@ impl MemIter {
             Some(at) if at.rank > 0 => {
                 at.rank -= 1;
                 self.record = at.record();
+                at.prefetch(at.rank.wrapping_sub(AHEAD), &self.memtable.tree.records);
                 return;
             }
             Some(_) => {}
@@ -200,269 +159,5 @@ impl MemIter {
         // SAFETY: used in this call only.
         let key = unsafe { self.lasting_key() };
         self.retreat(key);
-    }
-
-    fn reset(&mut self) {
-        self.above.clear();
-        self.stop();
-    }
-
-    /// Leaves all keys.
-    fn stop(&mut self) {
-        self.leaf = None;
-        self.record = 0;
-    }
-
-    /// Goes from the root as far as `key` leads, and remembers the way.
-    fn descend(&mut self, key: &[u8]) -> Found {
-        self.reset();
-        let (mut child, mut depth) = (self.memtable.tree.root.load(), 0);
-        loop {
-            // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-            let inner = match unsafe { child.node() } {
-                Node::Inner(inner) => inner,
-                Node::Leaf(leaf) => return Found::Leaf(leaf.into(), depth),
-                Node::Step(step, inner) => {
-                    match nibble(key, depth) {
-                        Some(slot) if slot > step => return Found::After(child, depth),
-                        Some(slot) if slot == step => {}
-                        _ => return Found::Before(child, depth),
-                    }
-                    child = child.without_step();
-                    depth += 1;
-                    inner
-                }
-                Node::Head(head) => {
-                    let end = depth + head.skip as usize;
-                    let shared = head.shared_with(key, depth, &self.memtable.tree.records);
-                    if shared < end {
-                        return match nibble(key, shared) {
-                            Some(slot)
-                                if slot > self.memtable.tree.nibble_of(head.witness, shared) =>
-                            {
-                                Found::After(child, depth)
-                            }
-                            _ => Found::Before(child, depth),
-                        };
-                    }
-                    depth = end;
-                    self.above.push((Above::Head(head.into()), depth));
-                    if depth == 2 * key.len() {
-                        return Found::End(head.into());
-                    }
-                    child = head.child.load();
-                    continue;
-                }
-                Node::Fence(fence) => {
-                    self.above.push((Above::Fence(fence.into()), depth));
-                    child = fence.child_for(key, leaf_from(depth), &self.memtable.tree.records);
-                    continue;
-                }
-                Node::Empty => return Found::Empty,
-            };
-            let Some(slot) = nibble(key, depth) else { return Found::Before(child, depth) };
-            self.above.push((Above::Inner(inner.into()), depth));
-            child = inner.slots[slot].load();
-            depth += 1;
-        }
-    }
-
-    /// Goes to the first key after all that is below the way that `key` takes through the nodes
-    /// above; with a leaf beside that way, to its first key within `bound`.
-    fn advance(&mut self, key: &[u8], bound: Bound) {
-        while let Some(&(above, depth)) = self.above.last() {
-            let found = match above {
-                Above::Inner(inner) => {
-                    // SAFETY: the memtable holds its nodes as long as the cursor holds it.
-                    self.after_slot(unsafe { inner.as_ref() }, depth, key, bound)
-                }
-                Above::Head(head) if 2 * key.len() == depth => {
-                    // SAFETY: as above.
-                    let child = unsafe { head.as_ref() }.child.load();
-                    self.first_below(child, depth)
-                }
-                Above::Head(_) => false,
-                Above::Fence(fence) => {
-                    // SAFETY: as above.
-                    self.after_child(unsafe { fence.as_ref() }, depth, key, bound)
-                }
-            };
-            if found {
-                return;
-            }
-            self.above.pop();
-        }
-        self.stop();
-    }
-
-    fn after_slot(&mut self, inner: &Inner, depth: usize, key: &[u8], bound: Bound) -> bool {
-        let start = nibble(key, depth).map_or(0, |slot| slot + 1);
-        inner.slots[start..].iter().any(|slot| {
-            let child = slot.load();
-            // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-            match unsafe { child.node() } {
-                Node::Leaf(leaf) => self.first_in_leaf(leaf, depth + 1, key, bound),
-                _ => self.first_below(child, depth + 1),
-            }
-        })
-    }
-
-    fn after_child(&mut self, fence: &Fence, depth: usize, key: &[u8], bound: Bound) -> bool {
-        let (_, next) = fence.beside(key, leaf_from(depth), &self.memtable.tree.records);
-        // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-        match unsafe { next.node() } {
-            Node::Leaf(leaf) => self.first_in_leaf(leaf, depth, key, bound),
-            _ => self.first_below(next, depth),
-        }
-    }
-
-    /// The mirror image of `advance`: to the last key before all that is below the way of `key`.
-    fn retreat(&mut self, key: &[u8]) {
-        while let Some(&(above, depth)) = self.above.last() {
-            let found = match above {
-                // SAFETY: the memtable holds its nodes as long as the cursor holds it.
-                Above::Inner(inner) => self.before_slot(unsafe { inner.as_ref() }, depth, key),
-                // SAFETY: as above.
-                Above::Head(head) => self.stand_on_end(unsafe { head.as_ref() }),
-                Above::Fence(fence) => {
-                    // SAFETY: as above.
-                    self.before_child(unsafe { fence.as_ref() }, depth, key)
-                }
-            };
-            if found {
-                return;
-            }
-            self.above.pop();
-        }
-        self.stop();
-    }
-
-    fn before_slot(&mut self, inner: &Inner, depth: usize, key: &[u8]) -> bool {
-        let end = nibble(key, depth).unwrap_or(0);
-        inner.slots[..end].iter().rev().any(|slot| {
-            let child = slot.load();
-            // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-            match unsafe { child.node() } {
-                Node::Leaf(leaf) => self.last_in_leaf(leaf, depth + 1, key),
-                _ => self.last_below(child, depth + 1),
-            }
-        })
-    }
-
-    fn before_child(&mut self, fence: &Fence, depth: usize, key: &[u8]) -> bool {
-        let (before, _) = fence.beside(key, leaf_from(depth), &self.memtable.tree.records);
-        // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-        match unsafe { before.node() } {
-            Node::Leaf(leaf) => self.last_in_leaf(leaf, depth, key),
-            _ => self.last_below(before, depth),
-        }
-    }
-
-    /// Goes to the first key below `child`, which was met at a link of this depth. False when the
-    /// child is empty.
-    fn first_below(&mut self, mut child: Child, mut depth: usize) -> bool {
-        loop {
-            // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-            let inner = match unsafe { child.node() } {
-                Node::Inner(inner) => inner,
-                Node::Step(_, inner) => {
-                    depth += 1;
-                    inner
-                }
-                Node::Leaf(leaf) => return self.stand_in_leaf(leaf, leaf.permutation(), 0),
-                Node::Head(head) => {
-                    depth += head.skip as usize;
-                    self.above.push((Above::Head(head.into()), depth));
-                    if self.stand_on_end(head) {
-                        return true;
-                    }
-                    child = head.child.load();
-                    continue;
-                }
-                Node::Fence(fence) => {
-                    self.above.push((Above::Fence(fence.into()), depth));
-                    child = fence.first();
-                    continue;
-                }
-                Node::Empty => return false,
-            };
-            self.above.push((Above::Inner(inner.into()), depth));
-            child = inner.first();
-            depth += 1;
-        }
-    }
-
-    /// Goes to the last key below `child`, which was met at a link of this depth. False when the
-    /// child is empty.
-    fn last_below(&mut self, mut child: Child, mut depth: usize) -> bool {
-        loop {
-            // SAFETY: loaded with Acquire from the tree of the memtable that the cursor holds.
-            let inner = match unsafe { child.node() } {
-                Node::Inner(inner) => inner,
-                Node::Step(_, inner) => {
-                    depth += 1;
-                    inner
-                }
-                Node::Leaf(leaf) => {
-                    let permutation = leaf.permutation();
-                    return self.stand_in_leaf(leaf, permutation, permutation.len() - 1);
-                }
-                Node::Head(head) => {
-                    depth += head.skip as usize;
-                    self.above.push((Above::Head(head.into()), depth));
-                    child = head.child.load();
-                    continue;
-                }
-                Node::Fence(fence) => {
-                    self.above.push((Above::Fence(fence.into()), depth));
-                    child = fence.last();
-                    continue;
-                }
-                Node::Empty => return false,
-            };
-            self.above.push((Above::Inner(inner.into()), depth));
-            child = inner.last();
-            depth += 1;
-        }
-    }
-
-    /// Stands on the first key of `leaf` within `bound` of `key`, if there is one.
-    fn first_in_leaf(&mut self, leaf: &Leaf, depth: usize, key: &[u8], bound: Bound) -> bool {
-        let permutation = leaf.permutation();
-        let at = leaf.rank(key, leaf_from(depth), permutation, &self.memtable.tree.records);
-        let skip = usize::from(at.record.is_some() && bound == Bound::After);
-        self.stand_in_leaf(leaf, permutation, at.rank + skip)
-    }
-
-    /// Stands on the last key of `leaf` below `key`, if there is one.
-    fn last_in_leaf(&mut self, leaf: &Leaf, depth: usize, key: &[u8]) -> bool {
-        let permutation = leaf.permutation();
-        let at = leaf.rank(key, leaf_from(depth), permutation, &self.memtable.tree.records);
-        at.rank > 0 && self.stand_in_leaf(leaf, permutation, at.rank - 1)
-    }
-
-    fn stand_in_leaf(&mut self, leaf: &Leaf, permutation: Permutation, rank: usize) -> bool {
-        if rank >= permutation.len() {
-            return false;
-        }
-        let at = InLeaf { leaf: leaf.into(), permutation, rank };
-        self.record = at.record();
-        self.leaf = Some(at);
-        true
-    }
-
-    fn stand_on_end(&mut self, head: &Head) -> bool {
-        let Some(end) = self.memtable.tree.end_of(head) else { return false };
-        self.record = end.offset();
-        self.leaf = None;
-        true
-    }
-}
-
-impl InLeaf {
-    #[inline]
-    fn record(&self) -> u32 {
-        // SAFETY: the leaf belongs to the memtable that the cursor holds.
-        unsafe { self.leaf.as_ref() }.record(self.permutation.slot(self.rank))
     }
 }

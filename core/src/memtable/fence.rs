@@ -1,151 +1,20 @@
-//! Fences: the part of the memtable's tree for keys that nibbles tell apart badly (part of layer
-//! L3's memtable).
+//! Fenced parts: the part of the memtable's tree for keys that nibbles tell apart badly (part of
+//! layer L3's memtable).
 //!
 //! Keys such as a, aa, aaa ... make a tree over nibbles as deep as they are long. When a way
 //! through the tree gets too long, its lower half becomes a balanced tree: leaves as elsewhere, and
 //! above them fences, whose children are told apart by the smallest key of each.
-//!
-//! Invariants:
-//! - a slot in a published order never changes, but for its child, which may be replaced by a node
-//!   with the same keys; so one order gives a whole view;
-//! - the key of a part's separator lies below its child; the first child also has smaller keys;
-//! - below a fence there are fences and leaves only.
 
-use super::arena::Records;
 use super::grow::with_new;
-use super::leaf::{LEAF_LEN, Leaf, Permutation, Slot, window};
-use super::node::{Child, Link, Node, nibble};
-use super::record::{NewRecord, Record};
+use super::leaf::{LEAF_LEN, Leaf, Slot, window};
+use super::node::{Child, Fence, Link, Node, Part, nibble};
+use super::record::NewRecord;
 use super::tree::{MOST_LEVELS, Place, Tree, Writer};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-/// Slots of a fence. Each split below takes two new ones for the one that it replaces.
-const FENCE_LEN: usize = LEAF_LEN;
+use std::sync::atomic::Ordering;
 
 /// Keys of a leaf, and parts of a fence, that are made in a row.
 const KEYS_IN_ROW: usize = 10;
 const PARTS_IN_ROW: usize = 7;
-
-/// A child and the smallest key that was below it when it was made.
-#[derive(Clone, Copy)]
-pub(super) struct Part {
-    separator: Slot,
-    child: Child,
-}
-
-/// Up to 15 children in the order of their keys.
-#[repr(C, align(128))]
-pub(super) struct Fence {
-    order: AtomicU64,
-    /// Slots that are, or were, in the order. Only the writer looks at it.
-    used: AtomicU32,
-    windows: [AtomicU32; FENCE_LEN],
-    records: [AtomicU32; FENCE_LEN],
-    children: [Link; FENCE_LEN],
-}
-
-impl Fence {
-    fn new(parts: &[Part]) -> Fence {
-        let fence = Fence {
-            order: AtomicU64::new(0),
-            used: AtomicU32::new(0),
-            windows: [const { AtomicU32::new(0) }; FENCE_LEN],
-            records: [const { AtomicU32::new(0) }; FENCE_LEN],
-            children: [const { Link::new(Child::EMPTY) }; FENCE_LEN],
-        };
-        parts.iter().for_each(|&part| _ = fence.fill(part));
-        fence.order.store(Permutation::identity(parts.len()).to_word(), Ordering::Release);
-        fence
-    }
-
-    /// Writes the next free slot, which no order has yet.
-    fn fill(&self, part: Part) -> usize {
-        let slot = self.used.load(Ordering::Relaxed) as usize;
-        self.used.store(slot as u32 + 1, Ordering::Relaxed);
-        self.windows[slot].store(part.separator.window, Ordering::Relaxed);
-        self.records[slot].store(part.separator.record, Ordering::Relaxed);
-        self.children[slot].publish(part.child);
-        slot
-    }
-
-    fn order(&self) -> Permutation {
-        Permutation::from_word(self.order.load(Ordering::Acquire))
-    }
-
-    fn part(&self, slot: usize) -> Part {
-        let window = self.windows[slot].load(Ordering::Relaxed);
-        let record = self.records[slot].load(Ordering::Relaxed);
-        Part { separator: Slot { window, record }, child: self.children[slot].load() }
-    }
-
-    /// The rank of the child where `key` belongs. Keys below share the bytes before `from`.
-    fn rank(&self, key: &[u8], from: usize, order: Permutation, records: &Records) -> usize {
-        let sought = (window(key, from), key.get(from..).unwrap_or_default());
-        let (mut low, mut high) = (1, order.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            let separator = self.part(order.slot(middle)).separator;
-            // SAFETY: the slot is in an order that was loaded with Acquire.
-            let found = || unsafe { Record::at(records, separator.record) }.key();
-            let is_above = separator.window > sought.0
-                || separator.window == sought.0 && found().get(from..) > Some(sought.1);
-            if is_above {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low - 1
-    }
-
-    /// The child where `key` belongs. Keys below share the bytes before `from`.
-    pub(super) fn child_for(&self, key: &[u8], from: usize, records: &Records) -> Child {
-        let order = self.order();
-        self.children[order.slot(self.rank(key, from, order, records))].load()
-    }
-
-    /// The children before and after the one where `key` belongs; empty where there is none.
-    pub(super) fn beside(&self, key: &[u8], from: usize, records: &Records) -> (Child, Child) {
-        let order = self.order();
-        let rank = self.rank(key, from, order, records);
-        let child = |rank| {
-            let is_here = rank < order.len();
-            if is_here { self.children[order.slot(rank)].load() } else { Child::EMPTY }
-        };
-        (rank.checked_sub(1).map_or(Child::EMPTY, child), child(rank + 1))
-    }
-
-    /// The first child.
-    pub(super) fn first(&self) -> Child {
-        self.children[self.order().slot(0)].load()
-    }
-
-    /// The last child.
-    pub(super) fn last(&self) -> Child {
-        let order = self.order();
-        self.children[order.slot(order.len() - 1)].load()
-    }
-
-    fn parts(&self) -> impl Iterator<Item = Part> + '_ {
-        let order = self.order();
-        (0..order.len()).map(move |rank| self.part(order.slot(rank)))
-    }
-
-    /// True when one child can be replaced by two.
-    fn has_room(&self) -> bool {
-        self.used.load(Ordering::Relaxed) as usize + 2 <= FENCE_LEN
-    }
-
-    /// Puts two children in the place of the one of rank `rank`, which has their keys.
-    fn divide(&self, rank: usize, left: Child, right: Part) {
-        let order = self.order();
-        let separator = self.part(order.slot(rank)).separator;
-        let left = self.fill(Part { separator, child: left });
-        let right = self.fill(right);
-        let order = order.replaced(rank, left).with(rank + 1, right);
-        self.order.store(order.to_word(), Ordering::Release);
-    }
-}
 
 impl Tree {
     /// Adds a version of a key below the fence that `place` leads to.
@@ -220,9 +89,8 @@ impl Tree {
     /// If the way to `key` has more than [`MOST_LEVELS`] levels, puts a fence in the middle of it
     /// with all keys below.
     ///
-    /// Each level was made by another key that shares its nibbles, so a way of `n` levels takes
-    /// keys of about `n * n / 4` bytes. The keys moved here over a memtable's life are bounded by
-    /// its log's bytes / (8 * MOST_LEVELS).
+    /// Between two moves of a key into a fence the way to it grew by half of [`MOST_LEVELS`], each
+    /// level at another of its nibbles: a key of `n` bytes is moved `n / 24 + 1` times at most.
     #[cold]
     pub(super) fn cut(&self, key: &[u8], writer: &mut Writer) {
         let mut place = self.root_place();
@@ -240,12 +108,9 @@ impl Tree {
                     depth += 1;
                     inner
                 }
-                Node::Head(head) => {
-                    let shared = head.shared_with(key, depth, &self.records);
-                    if shared < depth + head.skip as usize {
-                        break;
-                    }
-                    place = Place { link: &head.child, depth: shared, inner: None };
+                Node::Head(head) if head.is_shared_by(key, depth, &self.records) => {
+                    depth += head.skip as usize;
+                    place = Place { link: &head.child, depth, inner: None };
                     levels += 1;
                     continue;
                 }

@@ -134,17 +134,17 @@ impl Tree {
         true
     }
 
-    /// The key leaves the path, or ends, at the depth `shared` inside the nibbles of `head`.
+    /// The key leaves the path, or ends, inside the nibbles of `head`.
     #[cold]
     pub(super) fn fork_head(
         &self,
         head: &Head,
-        shared: usize,
         place: Place<'_>,
         new: &NewRecord<'_>,
         writer: &mut Writer,
     ) -> bool {
         let (from, to) = (place.depth, place.depth + head.skip as usize);
+        let shared = head.shared_with(new.key, from, &self.records);
         let (end, witness) = (head.end.load(Ordering::Relaxed), head.witness);
         let rest = |from| Path { from, to, end, witness, child: head.child.load() };
         let path = if let Some(slot) = nibble(new.key, shared) {

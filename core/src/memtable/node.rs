@@ -3,7 +3,7 @@
 //! The tree branches on the nibbles of keys. A *link* at depth `d` leads to keys that share their
 //! first `d` nibbles. It is empty, or leads to
 //! - a [`Leaf`]: up to 15 keys, in no order, and a permutation word that gives the order;
-//! - an [`Inner`] node: 16 links of depth `d + 1`; neighbouring links may share one leaf, whose keys
+//! - an [`Inner`] node: 16 links of depth `d + 1`; neighbouring links may share a leaf, whose keys
 //!   then share `d` nibbles only;
 //! - a *step*: an inner node one nibble deeper, the nibble being in the pointer's tag;
 //! - a [`Head`]: any number of shared nibbles, and perhaps the key that ends after them;
@@ -13,11 +13,11 @@
 //! as it was until the memtable drops, and has all keys that were below it by then.
 
 use super::arena::{NODE_SIZE, Nodes, Records};
-use super::fence::Fence;
-use super::leaf::Leaf;
+use super::leaf::{LEAF_LEN, Leaf, Permutation, Slot, window};
+use super::prefetch::prefetch;
 use super::record::Record;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 const TAG_MASK: usize = NODE_SIZE - 1;
 const TAG_LEAF: usize = 1;
@@ -159,23 +159,32 @@ impl Inner {
         (low, high)
     }
 
-    /// The child of the first slot that is not empty.
+    /// The first child, and the next one is fetched into the cache.
     pub(super) fn first(&self) -> Child {
-        self.slots
-            .iter()
-            .map(Link::load)
-            .find(|&child| child != Child::EMPTY)
-            .unwrap_or(Child::EMPTY)
+        let mut children = self.slots.iter().map(Link::load);
+        let first = children.find(|&child| child != Child::EMPTY).unwrap_or(Child::EMPTY);
+        prefetch_other(first, children);
+        first
     }
 
-    /// The child of the last slot that is not empty.
+    /// The last child, and the one before is fetched into the cache.
     pub(super) fn last(&self) -> Child {
-        self.slots
-            .iter()
-            .rev()
-            .map(Link::load)
-            .find(|&child| child != Child::EMPTY)
-            .unwrap_or(Child::EMPTY)
+        let mut children = self.slots.iter().rev().map(Link::load);
+        let last = children.find(|&child| child != Child::EMPTY).unwrap_or(Child::EMPTY);
+        prefetch_other(last, children);
+        last
+    }
+
+    /// Fetches the child after that of `slot` into the cache.
+    pub(super) fn prefetch_after(&self, slot: usize) {
+        let mut children = self.slots[slot..].iter().map(Link::load);
+        children.next().inspect(|&child| prefetch_other(child, children));
+    }
+
+    /// Fetches the child before that of `slot` into the cache.
+    pub(super) fn prefetch_before(&self, slot: usize) {
+        let mut children = self.slots[..=slot].iter().rev().map(Link::load);
+        children.next().inspect(|&child| prefetch_other(child, children));
     }
 
     /// Publishes `child` in the slots `low..high`.
@@ -183,6 +192,16 @@ impl Inner {
         for slot in &self.slots[low..high] {
             slot.publish(child);
         }
+    }
+}
+
+/// Fetches the first of `children` that is not `child` into the cache.
+#[inline(always)]
+fn prefetch_other(child: Child, mut children: impl Iterator<Item = Child>) {
+    if let Some(other) = children.find(|&other| other != child && other != Child::EMPTY) {
+        let start = other.0.map_addr(|address| address & !TAG_MASK);
+        prefetch(start);
+        prefetch(start.wrapping_add(64));
     }
 }
 
@@ -197,13 +216,16 @@ pub(super) struct Head {
     pub(super) skip: u32,
     /// A key record below this node: its nibbles are the shared ones.
     pub(super) witness: u32,
+    /// The first eight bytes with shared nibbles, big endian, and which of their bits are shared.
+    first: u64,
+    first_mask: u64,
     /// The bytes of the witness with the shared nibbles, or the first of them: a chain of heads
     /// is followed without a look at records.
     shared: [u8; Head::SHARED_LEN],
 }
 
 impl Head {
-    const SHARED_LEN: usize = NODE_SIZE - 20;
+    const SHARED_LEN: usize = NODE_SIZE - 40;
 
     /// A head whose keys share the nibbles `from..to` with `witness`.
     pub(super) fn new(
@@ -216,18 +238,35 @@ impl Head {
         let len = bytes.len().min(Head::SHARED_LEN);
         let mut shared = [0; Head::SHARED_LEN];
         shared[..len].copy_from_slice(&bytes[..len]);
+        let nibbles = to - from / 2 * 2;
         Head {
             child: Link::new(child),
             end: AtomicU32::new(end),
             skip: (to - from) as u32,
             witness: witness.offset(),
+            first: shared.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)),
+            first_mask: !u64::MAX.checked_shr(4 * nibbles as u32).unwrap_or(0),
             shared,
         }
     }
 
+    /// True when `key`, which came here at `depth`, shares all nibbles of the head.
+    #[inline(always)]
+    pub(super) fn is_shared_by(&self, key: &[u8], depth: usize, records: &Records) -> bool {
+        let end = depth + self.skip as usize;
+        if let Some(bytes) = key.get(depth / 2..).and_then(|rest| rest.first_chunk::<8>()) {
+            if (u64::from_be_bytes(*bytes) ^ self.first) & self.first_mask != 0 {
+                return false;
+            }
+            if end <= depth / 2 * 2 + 16 {
+                return true;
+            }
+        }
+        self.shared_with(key, depth, records) == end
+    }
+
     /// How many nibbles `key`, which came here at `depth`, shares with the keys below, counted up
     /// to where the head ends.
-    #[inline]
     pub(super) fn shared_with(&self, key: &[u8], depth: usize, records: &Records) -> usize {
         let end = depth + self.skip as usize;
         let (from, to) = (depth / 2, end.div_ceil(2));
@@ -239,6 +278,136 @@ impl Head {
             shared_nibbles(key, witness, from)
         };
         shared.min(end)
+    }
+}
+
+/// Slots of a fence. Each split below takes two new ones for the one that it replaces.
+const FENCE_LEN: usize = LEAF_LEN;
+
+/// A child and the smallest key that was below it when it was made.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    pub(super) separator: Slot,
+    pub(super) child: Child,
+}
+
+/// Up to 15 children in the order of their keys.
+#[repr(C, align(128))]
+pub(super) struct Fence {
+    order: AtomicU64,
+    /// Slots that are, or were, in the order. Only the writer looks at it.
+    used: AtomicU32,
+    windows: [AtomicU32; FENCE_LEN],
+    records: [AtomicU32; FENCE_LEN],
+    pub(super) children: [Link; FENCE_LEN],
+}
+
+impl Fence {
+    pub(super) fn new(parts: &[Part]) -> Fence {
+        let fence = Fence {
+            order: AtomicU64::new(0),
+            used: AtomicU32::new(0),
+            windows: [const { AtomicU32::new(0) }; FENCE_LEN],
+            records: [const { AtomicU32::new(0) }; FENCE_LEN],
+            children: [const { Link::new(Child::EMPTY) }; FENCE_LEN],
+        };
+        parts.iter().for_each(|&part| _ = fence.fill(part));
+        fence.order.store(Permutation::identity(parts.len()).to_word(), Ordering::Release);
+        fence
+    }
+
+    /// Writes the next free slot, which no order has yet.
+    fn fill(&self, part: Part) -> usize {
+        let slot = self.used.load(Ordering::Relaxed) as usize;
+        self.used.store(slot as u32 + 1, Ordering::Relaxed);
+        self.windows[slot].store(part.separator.window, Ordering::Relaxed);
+        self.records[slot].store(part.separator.record, Ordering::Relaxed);
+        self.children[slot].publish(part.child);
+        slot
+    }
+
+    pub(super) fn order(&self) -> Permutation {
+        Permutation::from_word(self.order.load(Ordering::Acquire))
+    }
+
+    fn part(&self, slot: usize) -> Part {
+        let window = self.windows[slot].load(Ordering::Relaxed);
+        let record = self.records[slot].load(Ordering::Relaxed);
+        Part { separator: Slot { window, record }, child: self.children[slot].load() }
+    }
+
+    /// The rank of the child where `key` belongs. Keys below share the bytes before `from`.
+    pub(super) fn rank(
+        &self,
+        key: &[u8],
+        from: usize,
+        order: Permutation,
+        records: &Records,
+    ) -> usize {
+        let sought = (window(key, from), key.get(from..).unwrap_or_default());
+        let (mut low, mut high) = (1, order.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let separator = self.part(order.slot(middle)).separator;
+            // SAFETY: the slot is in an order that was loaded with Acquire.
+            let found = || unsafe { Record::at(records, separator.record) }.key();
+            let is_above = separator.window > sought.0
+                || separator.window == sought.0 && found().get(from..) > Some(sought.1);
+            if is_above {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low - 1
+    }
+
+    /// The child where `key` belongs. Keys below share the bytes before `from`.
+    pub(super) fn child_for(&self, key: &[u8], from: usize, records: &Records) -> Child {
+        let order = self.order();
+        self.children[order.slot(self.rank(key, from, order, records))].load()
+    }
+
+    /// The children before and after the one where `key` belongs; empty where there is none.
+    pub(super) fn beside(&self, key: &[u8], from: usize, records: &Records) -> (Child, Child) {
+        let order = self.order();
+        let rank = self.rank(key, from, order, records);
+        let child = |rank| {
+            let is_here = rank < order.len();
+            if is_here { self.children[order.slot(rank)].load() } else { Child::EMPTY }
+        };
+        (rank.checked_sub(1).map_or(Child::EMPTY, child), child(rank + 1))
+    }
+
+    /// The first child.
+    pub(super) fn first(&self) -> Child {
+        self.children[self.order().slot(0)].load()
+    }
+
+    /// The last child.
+    pub(super) fn last(&self) -> Child {
+        let order = self.order();
+        self.children[order.slot(order.len() - 1)].load()
+    }
+
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let order = self.order();
+        (0..order.len()).map(move |rank| self.part(order.slot(rank)))
+    }
+
+    /// True when one child can be replaced by two.
+    pub(super) fn has_room(&self) -> bool {
+        self.used.load(Ordering::Relaxed) as usize + 2 <= FENCE_LEN
+    }
+
+    /// Puts two children in the place of the one of rank `rank`, which has their keys.
+    pub(super) fn divide(&self, rank: usize, left: Child, right: Part) {
+        let order = self.order();
+        let separator = self.part(order.slot(rank)).separator;
+        let left = self.fill(Part { separator, child: left });
+        let right = self.fill(right);
+        let order = order.replaced(rank, left).with(rank + 1, right);
+        self.order.store(order.to_word(), Ordering::Release);
     }
 }
 

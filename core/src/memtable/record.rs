@@ -4,32 +4,52 @@
 //! that links to the one before, newest first. Records lie in the arena in the order of insertion.
 //!
 //! Bytes of a record (in memory only, native byte order): 0 link u32 | 4 tag u32 | 8 seqno << 8 |
-//! kind u64 | 16 offset in the segment / 8 u32 | 20 value length u32 | 24 key bytes.
+//! kind u64 | 16 offset in the segment / 8 u32 | 20 value length u32 | 24 key bytes, or in a
+//! version record 24 leap u32 | 28 age u32.
 //! - In a key record `link` is the newest version (0: the one inside) and the only field that ever
 //!   changes; `tag` is the key's length.
-//! - In a version record `link` is the next older version, `tag` is [`VERSION`] | key record.
+//! - In a version record `link` is the next older version, `tag` is [`VERSION`] | key record. `age`
+//!   counts the older versions; `leap` is a version further back, so that an old one among `n` is
+//!   found in at most `3 log n` steps (Myers 1983, "An applicative random-access stack").
 //! - A gap at the end of a chunk of at least 8 bytes has the tag [`GAP`].
 
-use super::MemEntry;
 use super::arena::{FIRST_OFFSET, Records, RecordsEnd, UNIT};
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Bytes before the key; the size of a version record.
-pub(super) const HEADER_LEN: usize = 24;
+/// Bytes before the key.
+const HEADER_LEN: usize = 24;
+
+/// Size of a version record in bytes.
+pub(super) const VERSION_LEN: usize = 32;
 
 const LINK: usize = 0;
 const TAG: usize = 4;
 const SEQNO_KIND: usize = 8;
 const OFFSET: usize = 16;
 const VALUE_LEN: usize = 20;
+const LEAP: usize = 24;
+const AGE: usize = 28;
 
 /// Tag bit of a version record.
 const VERSION: u32 = 1 << 31;
 
 /// Tag of the unused end of a chunk.
 const GAP: u32 = u32::MAX;
+
+/// What the memtable knows of one version of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemEntry {
+    /// Its place in the order of writes.
+    pub(crate) seqno: SeqNo,
+    /// Put or Delete.
+    pub(crate) kind: Kind,
+    /// Byte offset of its record in the segment, a multiple of 8.
+    pub(crate) offset: u64,
+    /// Length of the value in bytes.
+    pub(crate) value_len: u32,
+}
 
 /// A record that the calling thread may read.
 #[derive(Clone, Copy)]
@@ -137,12 +157,34 @@ impl<'a> Record<'a> {
         Some(unsafe { Record::at(self.records, older) })
     }
 
+    /// The number of older versions.
+    fn age(&self) -> u32 {
+        if self.is_version() { self.word(AGE) } else { 0 }
+    }
+
+    /// A version some way back; of the oldest version itself.
+    fn leap(self) -> Record<'a> {
+        if !self.is_version() {
+            return self;
+        }
+        // SAFETY: the writer knew `leap` before it published this record.
+        unsafe { Record::at(self.records, self.word(LEAP)) }
+    }
+
+    /// An older version on the way to the newest one with a sequence number of at most
+    /// `max_seqno`, which this one exceeds.
+    fn towards(self, max_seqno: SeqNo) -> Option<Record<'a>> {
+        let older = self.older()?;
+        let leap = self.leap();
+        Some(if leap.seqno() > max_seqno { leap } else { older })
+    }
+
     /// The newest version of a key record with a sequence number of at most `max_seqno`.
     #[inline(always)]
     pub(super) fn visible(self, max_seqno: SeqNo) -> Option<MemEntry> {
         let mut version = self.newest();
         while version.seqno() > max_seqno {
-            version = version.older()?;
+            version = version.towards(max_seqno)?;
         }
         Some(version.entry())
     }
@@ -171,13 +213,18 @@ impl NewRecord<'_> {
     /// Adds a version to `key_record` and publishes it.
     #[inline]
     pub(super) fn push_version(&self, key_record: Record<'_>, end: &mut RecordsEnd) {
-        let (offset, start) = place(key_record.records, end, HEADER_LEN);
-        // Relaxed: the calling thread is the only one that stores.
-        let older = match key_record.link().load(Ordering::Relaxed) {
-            0 => key_record.offset,
-            newest => newest,
-        };
-        self.write_header(start, older, VERSION | key_record.offset);
+        let older = key_record.newest();
+        let leap = older.leap();
+        let far = leap.leap();
+        let is_even = older.age() - leap.age() == leap.age() - far.age();
+        let leap = if is_even { far.offset } else { older.offset };
+        let (offset, start) = place(key_record.records, end, VERSION_LEN);
+        self.write_header(start, older.offset, VERSION | key_record.offset);
+        // SAFETY: the piece has VERSION_LEN bytes, aligned to four, and nobody else knows it yet.
+        unsafe {
+            start.add(LEAP).cast::<u32>().write(leap);
+            start.add(AGE).cast::<u32>().write(older.age() + 1);
+        }
         key_record.link().store(offset, Ordering::Release);
     }
 
@@ -250,10 +297,38 @@ pub(super) unsafe fn walk(records: &Records, at: u32, end: u32) -> Option<(Inser
         } else {
             version
         };
-        let size_bytes = if is_version { HEADER_LEN } else { HEADER_LEN + tag as usize };
+        let size_bytes = if is_version { VERSION_LEN } else { HEADER_LEN + tag as usize };
         let older = version.older().map(|older| older.kind());
         let next = at + size_bytes.div_ceil(UNIT) as u32;
         return Some((Inserted { key: key_record.key(), version, older }, next));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_version_among_many_is_near() {
+        let (records, mut end) = Records::new();
+        let new = |seqno| {
+            let entry = MemEntry { seqno, kind: Kind::Put, offset: 8 * seqno, value_len: 1 };
+            NewRecord { key: b"key", entry }
+        };
+        let offset = new(1).push_key(&records, &mut end);
+        // SAFETY: this thread is the writer and has just made it.
+        let key_record = unsafe { Record::at(&records, offset) };
+        (2..=100_000).for_each(|seqno| new(seqno).push_version(key_record, &mut end));
+        for max_seqno in (0..1000).chain((1000..100_000).step_by(97)) {
+            let (mut version, mut steps) = (Some(key_record.newest()), 0);
+            while version.is_some_and(|version| version.seqno() > max_seqno) {
+                version = version.and_then(|version| version.towards(max_seqno));
+                steps += 1;
+            }
+            assert_eq!(version.map_or(0, |version| version.seqno()), max_seqno);
+            // 3 log2 100 000, less 1.
+            assert!(steps <= 49, "{steps} steps to {max_seqno}");
+        }
+    }
 }

@@ -24,9 +24,9 @@ pub(super) struct Tree {
     pub(super) deep: AtomicU32,
 }
 
-/// Nodes on the way to a key. Longer ways are cut to half of it and a fence. Keys that share each a
-/// little more with one long key make them; others have a fifth of it.
-pub(super) const MOST_LEVELS: usize = 96;
+/// Nodes on the way to a key. Longer ways are cut to half of it and a fence. Only keys that share
+/// each a little more with a long key make them: a million random keys have six.
+pub(super) const MOST_LEVELS: usize = if cfg!(miri) { 10 } else { 96 };
 
 /// A link that the writer may replace.
 #[derive(Clone, Copy)]
@@ -95,11 +95,9 @@ impl Tree {
                 Node::Inner(inner) => inner,
                 Node::Leaf(leaf) => {
                     let found = leaf.find(key, leaf_from(depth), &self.records)?;
-                    if levels > MOST_LEVELS {
-                        self.deep.store(found, Ordering::Relaxed);
-                    }
                     // SAFETY: from a slot of a permutation loaded with Acquire.
-                    return Some(unsafe { self.record(found) });
+                    let found = unsafe { self.record(found) };
+                    return Some(self.report_if_deep(found, levels));
                 }
                 Node::Step(step, inner) => {
                     if nibble(key, depth) != Some(step) {
@@ -109,13 +107,12 @@ impl Tree {
                     inner
                 }
                 Node::Head(head) => {
-                    let end = depth + head.skip as usize;
-                    if head.shared_with(key, depth, &self.records) < end {
+                    if !head.is_shared_by(key, depth, &self.records) {
                         return None;
                     }
-                    depth = end;
+                    depth += head.skip as usize;
                     if depth == 2 * key.len() {
-                        return self.end_of(head);
+                        return Some(self.report_if_deep(self.end_of(head)?, levels));
                     }
                     child = head.child.load();
                     levels += 1;
@@ -133,6 +130,14 @@ impl Tree {
         }
     }
 
+    #[inline(always)]
+    fn report_if_deep<'a>(&self, found: Record<'a>, levels: usize) -> Record<'a> {
+        if levels > MOST_LEVELS {
+            self.deep.store(found.offset(), Ordering::Relaxed);
+        }
+        found
+    }
+
     /// The key that ends at `head`.
     #[inline]
     pub(super) fn end_of(&self, head: &Head) -> Option<Record<'_>> {
@@ -141,6 +146,13 @@ impl Tree {
             // SAFETY: loaded with Acquire.
             end => Some(unsafe { self.record(end) }),
         }
+    }
+
+    /// True when `key`, which came to `head` at `depth` and does not share its nibbles, is greater
+    /// than all keys below.
+    pub(super) fn is_after(&self, head: &Head, key: &[u8], depth: usize) -> bool {
+        let shared = head.shared_with(key, depth, &self.records);
+        nibble(key, shared).is_some_and(|slot| slot > self.nibble_of(head.witness, shared))
     }
 
     /// Adds a version of a key. True when the key is new.
@@ -175,14 +187,14 @@ impl Tree {
                     inner
                 }
                 Node::Head(head) => {
-                    let shared = head.shared_with(key, depth, &self.records);
-                    if shared < depth + head.skip as usize {
-                        return self.fork_head(head, shared, place, new, writer);
+                    if !head.is_shared_by(key, depth, &self.records) {
+                        return self.fork_head(head, place, new, writer);
                     }
-                    if shared == 2 * key.len() {
+                    depth += head.skip as usize;
+                    if depth == 2 * key.len() {
                         return self.insert_at_end(head, new, writer);
                     }
-                    place = Place { link: &head.child, depth: shared, inner: None };
+                    place = Place { link: &head.child, depth, inner: None };
                     continue;
                 }
                 Node::Fence(_) => return self.insert_in_fence(place, new, writer),

@@ -85,7 +85,7 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     len + a[len..].iter().zip(&b[len..]).take_while(|(x, y)| x == y).count()
 }
 
-/// The checksum of a block that comes in parts of whole cells: the checksum of every cell seeds that
+/// The checksum of a block that comes in parts of whole cells: that of every cell seeds that
 /// of the next. The first eight bytes, where it is stored, are left out.
 pub(super) fn block_checksum(parts: &[&[u8]], grid: usize, seed: u64) -> u64 {
     let mut cells = parts.iter().flat_map(|part| part.chunks(grid));
@@ -251,7 +251,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// True when `key` is the first `split` bytes of `front` and then those of `back` from there on; all
+/// True when `key` is the first `split` bytes of `front` and then those of `back` from there; all
 /// three are equally long.
 #[inline(always)]
 fn same(key: &[u8], front: &[u8], back: &[u8], split: usize) -> bool {

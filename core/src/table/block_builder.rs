@@ -103,6 +103,16 @@ impl BlockBuilder {
         }
     }
 
+    /// Makes larger blocks from now on.
+    pub(super) fn set_grid(&mut self, grid: usize) {
+        self.grid = grid;
+    }
+
+    /// Entries in the block.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// True without entries.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -7,7 +7,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::File;
 use crate::table::block::{HEADER_LEN, block_checksum, common_prefix};
 use crate::table::block_builder::{BlockBuilder, entry_size, start_single};
-use crate::table::format::{Footer, GRID_SHIFT, INDEX_SEED, PAGE, TAIL_SEED, page_seed};
+use crate::table::format::{
+    Footer, GRID_SHIFT, INDEX_SEED, MAX_GRID_SHIFT, PAGE, TAIL_SEED, page_seed,
+};
 use crate::table::index::{self, IndexBuilder};
 use crate::table::locator;
 use crate::types::{FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
@@ -54,6 +56,7 @@ pub(crate) struct TableBuilder {
     file: Arc<dyn File>,
     params: TableParams,
     salt: u64,
+    grid_shift: u32,
     block: BlockBuilder,
     index: IndexBuilder,
     hashes: Vec<u64>,
@@ -69,7 +72,8 @@ pub(crate) struct TableBuilder {
     max_seqno: SeqNo,
 }
 
-const GRID: usize = 1 << GRID_SHIFT;
+/// Entries that a block is to have, so that little of it is lost at its end.
+const BLOCK_ENTRIES: usize = 32;
 
 impl TableBuilder {
     /// Starts a table in a new, empty file.
@@ -78,11 +82,12 @@ impl TableBuilder {
             file,
             params,
             salt: Footer::new_salt(params.hash_seed, params.number),
-            block: BlockBuilder::new(GRID),
+            grid_shift: GRID_SHIFT,
+            block: BlockBuilder::new(1 << GRID_SHIFT),
             index: IndexBuilder::default(),
             hashes: Vec::new(),
             positions: Vec::new(),
-            out: Vec::with_capacity(WRITE_SIZE + 2 * GRID),
+            out: Vec::with_capacity(WRITE_SIZE + (1 << MAX_GRID_SHIFT)),
             written: 0,
             last_key: Vec::new(),
             last_seqno: SeqNo::MAX,
@@ -112,12 +117,26 @@ impl TableBuilder {
             return Err(self.misuse("entries out of order or below the base"));
         };
         if !self.block.push(key, hash, delta, kind, older, value) {
+            if self.index.blocks() == 0 && self.widen_grid() {
+                return self.add(key, hash, seqno, kind, value);
+            }
             self.finish_block()?;
             if !self.block.push(key, hash, delta, kind, older, value) {
                 self.write_single(key, hash, delta, kind, older, value)?;
             }
         }
         self.count(key, seqno, kind, value)
+    }
+
+    /// Before the first block is finished: doubles the grid if a block would have few entries.
+    fn widen_grid(&mut self) -> bool {
+        let few = self.block.size() * BLOCK_ENTRIES > self.block.count() << self.grid_shift;
+        if self.block.is_empty() || !few || self.grid_shift >= MAX_GRID_SHIFT {
+            return false;
+        }
+        self.grid_shift += 1;
+        self.block.set_grid(1 << self.grid_shift);
+        true
     }
 
     /// Counts an entry that was added.
@@ -145,15 +164,10 @@ impl TableBuilder {
         Error::new(ErrorKind::Misuse, format!("{}: {what}", self.file.path().display()))
     }
 
-    /// Entries so far.
-    pub(crate) fn entries(&self) -> u64 {
-        self.entries
-    }
-
     /// About the size that the file will have if nothing more is added.
     pub(crate) fn file_size_estimate(&self) -> u64 {
         let (cells, keys) = (self.index.cells() + 1, self.hashes.len() as u64 + 64);
-        (cells << GRID_SHIFT)
+        (cells << self.grid_shift)
             + locator::size_bytes(locator::home_lines(keys))
             + index::size_bytes(self.index.blocks() + 1, cells)
     }
@@ -163,7 +177,7 @@ impl TableBuilder {
         if self.block.is_empty() {
             return Ok(());
         }
-        let offset = self.index.cells() << GRID_SHIFT;
+        let offset = self.index.cells() << self.grid_shift;
         if !self.index.add(self.block.first_key(), 1) {
             return Err(self.misuse("too many blocks"));
         }
@@ -191,8 +205,9 @@ impl TableBuilder {
         if u32::try_from(value.len()).is_err() {
             return Err(self.misuse("value too long"));
         }
-        let offset = self.index.cells() << GRID_SHIFT;
-        let cells = (HEADER_LEN + entry_size(key.len(), value.len(), delta)).div_ceil(GRID);
+        let grid = 1 << self.grid_shift;
+        let offset = self.index.cells() << self.grid_shift;
+        let cells = (HEADER_LEN + entry_size(key.len(), value.len(), delta)).div_ceil(grid);
         if !self.index.add(key, cells as u64) {
             return Err(self.misuse("too many blocks"));
         }
@@ -200,15 +215,15 @@ impl TableBuilder {
         let mut first = start_single(cells as u32, key, kind, older, delta, value.len());
         // Whole cells of the value are written from where they are; what comes before and after
         // them is copied and filled up to whole cells.
-        let split = (first.len().next_multiple_of(GRID) - first.len()).min(value.len());
+        let split = (first.len().next_multiple_of(grid) - first.len()).min(value.len());
         let (head, rest) = value.split_at(split);
         first.extend_from_slice(head);
-        first.resize(first.len().next_multiple_of(GRID), 0);
-        let (whole, rest) = rest.split_at(rest.len() / GRID * GRID);
+        first.resize(first.len().next_multiple_of(grid), 0);
+        let (whole, rest) = rest.split_at(rest.len() / grid * grid);
         let mut last = rest.to_vec();
-        last.resize(rest.len().next_multiple_of(GRID), 0);
+        last.resize(rest.len().next_multiple_of(grid), 0);
         let seed = page_seed(self.salt, offset as usize);
-        let checksum = block_checksum(&[&first, whole, &last], GRID, seed);
+        let checksum = block_checksum(&[&first, whole, &last], grid, seed);
         first[..8].copy_from_slice(&checksum.to_le_bytes());
         for part in [&first[..], whole, &last] {
             self.file.write_at(part, self.written)?;
@@ -234,7 +249,7 @@ impl TableBuilder {
         let smallest = self.index.smallest().to_vec();
         let locator = locator::build(&self.hashes, &self.positions);
         let index = self.index.finish(common_prefix(&smallest, &self.last_key));
-        let data_end = (self.index.cells() << GRID_SHIFT) as usize;
+        let data_end = (self.index.cells() << self.grid_shift) as usize;
         let mut tail = locator_checksums(&locator, self.salt, data_end);
         tail.extend_from_slice(&smallest);
         tail.extend_from_slice(&self.last_key);
@@ -260,7 +275,7 @@ impl TableBuilder {
     fn footer(&self, index: &[u8], tail: &[u8]) -> Footer {
         let base = self.params.seqno_base;
         Footer {
-            grid_shift: GRID_SHIFT,
+            grid_shift: self.grid_shift,
             number: self.params.number,
             salt: self.salt,
             cells: self.index.cells(),

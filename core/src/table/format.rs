@@ -17,8 +17,11 @@ pub(super) const MAGIC: [u8; 8] = *b"toykvTBL";
 pub(super) const FORMAT_VERSION: u32 = 1;
 /// Bytes of the footer.
 pub(super) const FOOTER_LEN: usize = 152;
-/// Log2 of the distance of two block starts.
+/// Log2 of the distance of two block starts that a builder begins with: 8 KiB. Seeks are slower
+/// with 4 and 16 KiB, point reads alike; 4 KiB costs 4 bytes an entry of 100 bytes more.
 pub(super) const GRID_SHIFT: u32 = 13;
+/// The largest that there is: offsets in a block have 16 bits.
+pub(super) const MAX_GRID_SHIFT: u32 = 16;
 /// Bytes of locator under one checksum.
 pub(super) const PAGE: usize = 4096;
 /// What the index's and the tail's checksums are seeded with, beside the salt.
@@ -177,7 +180,7 @@ impl Footer {
 
     /// The offsets that follow from the sizes; `None` where they make no sense.
     pub(super) fn layout(&self) -> Option<Layout> {
-        let sane = (12..=16).contains(&self.grid_shift)
+        let sane = (12..=MAX_GRID_SHIFT).contains(&self.grid_shift)
             && self.blocks <= self.cells
             && (self.blocks == 0) == (self.cells == 0)
             && self.cells <= u64::from(u32::MAX)

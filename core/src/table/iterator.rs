@@ -239,6 +239,9 @@ impl TableIter {
         let Some(entry) = self.shape.entry(bytes, self.place.entry) else {
             return Err(self.damaged());
         };
+        // Ten steps after a seek take 380 instead of 530 ns (cargo bench --bench table 2000000).
+        self.table.parts.prefetch(self.block_start + entry.end + 256);
+        self.table.parts.prefetch(self.block_start + entry.end + 320);
         self.key.truncate(self.shape.prefix_len);
         self.key.extend_from_slice(entry.suffix);
         self.seqno = self.table.seqno_base.wrapping_add(entry.delta);
@@ -251,6 +254,7 @@ impl TableIter {
     }
 
     /// The error of an entry that contradicts another part of its table.
+    #[cfg(test)]
     #[cold]
     pub(super) fn wrong(&self, what: &str) -> Error {
         self.table.parts.corrupt(self.block_start, what)

@@ -22,8 +22,9 @@ mod reader;
 mod search;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
 mod verify;
 
-pub(crate) use builder::{TableBuilder, TableParams, TableSummary};
+pub(crate) use builder::{TableBuilder, TableParams};
 pub(crate) use iterator::{IterMode, TableIter};
-pub(crate) use reader::{Table, TableEntry};
+pub(crate) use reader::Table;

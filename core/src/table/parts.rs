@@ -208,6 +208,7 @@ impl Parts {
     }
 
     /// Checks every checksum, whether it was checked before or not.
+    #[cfg(test)]
     pub(super) fn recheck(&self) -> Result<()> {
         let mut cell = 0;
         while cell << self.grid_shift < self.layout.data_end {

@@ -31,6 +31,7 @@ pub(crate) struct Table {
     pub(super) seqno_base: SeqNo,
     /// Home lines of the locator.
     lines: u64,
+    #[cfg(test)]
     pub(super) hash_seed: u64,
     fs: Arc<dyn FileSystem>,
 }
@@ -62,15 +63,25 @@ impl Table {
         }
         let index = Index::new(footer.blocks, footer.cells);
         let (lines, fs) = (footer.lines, Arc::clone(fs));
-        Ok(Table { parts, index, seqno_base, lines, hash_seed, fs })
+        Ok(Table {
+            parts,
+            index,
+            seqno_base,
+            lines,
+            #[cfg(test)]
+            hash_seed,
+            fs,
+        })
     }
 
     /// The smallest encoded key.
+    #[cfg(test)]
     pub(crate) fn smallest(&self) -> &[u8] {
         self.parts.smallest()
     }
 
     /// The largest encoded key.
+    #[cfg(test)]
     pub(crate) fn largest(&self) -> &[u8] {
         self.parts.largest()
     }
@@ -78,11 +89,6 @@ impl Table {
     /// Entries, all versions counted.
     pub(crate) fn entries(&self) -> u64 {
         self.parts.footer().entries
-    }
-
-    /// Different keys.
-    pub(crate) fn keys(&self) -> u64 {
-        self.parts.footer().keys
     }
 
     /// The file.
@@ -115,12 +121,6 @@ impl Table {
         } else {
             Ok(None)
         }
-    }
-
-    /// The kind of the newest version of `key`.
-    #[inline]
-    pub(crate) fn contains_newest(&self, key: &[u8], hash: u64) -> Result<Option<Kind>> {
-        Ok(self.get(key, hash, SeqNo::MAX)?.map(|entry| entry.kind))
     }
 
     /// As get, for keys that are not in their home line.

@@ -28,13 +28,6 @@ impl Table {
         Ok(block.has_key(&entry, key).then(|| self.entry(&entry)))
     }
 
-    /// About where in the file `key` is or would be.
-    pub(crate) fn approx_offset_of(&self, key: &[u8]) -> Result<u64> {
-        let before = self.blocks_before(key, SeqNo::MAX)?;
-        let cell = if before == 0 { 0 } else { self.cell_of(before - 1)? };
-        Ok((cell as u64) << self.parts.grid_shift())
-    }
-
     /// The place of the first entry at or after (key, base + `delta`). The entry is below its
     /// block's count; the block may be the one after the last.
     pub(super) fn lower_bound(&self, key: &[u8], delta: SeqNo) -> Result<Place> {

@@ -7,13 +7,13 @@ mod shapes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::builder::TableSummary;
+use super::reader::TableEntry;
 use crate::checksum::hash_key;
 use crate::error::{ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::fs::sim::SimDisk;
-use crate::table::{
-    IterMode, Table, TableBuilder, TableEntry, TableIter, TableParams, TableSummary,
-};
+use crate::table::{IterMode, Table, TableBuilder, TableIter, TableParams};
 use crate::types::{Kind, SeqNo};
 
 const SEED: u64 = 0x5eed;

@@ -14,7 +14,7 @@ mod run;
 mod state;
 
 pub(crate) use edit::VersionEdit;
-pub(crate) use load::{Loaded, load};
+pub(crate) use load::load;
 pub(crate) use manifest::Manifest;
 pub(crate) use meta::{RunId, SegmentMeta, SegmentState, TableMeta};
 pub(crate) use run::{KeyRange, RunMeta};

@@ -17,6 +17,7 @@ pub(crate) struct KeyRange<'a> {
 
 impl<'a> KeyRange<'a> {
     /// Every key.
+    #[cfg(test)]
     pub(crate) const ALL: KeyRange<'static> =
         KeyRange { lower: Bound::Unbounded, upper: Bound::Unbounded };
 
@@ -60,6 +61,7 @@ impl RunMeta {
     }
 
     /// Sum of the lengths of the values in the value log that its entries point to.
+    #[cfg(test)]
     pub(crate) fn value_bytes(&self) -> u64 {
         self.sum(|table| table.value_bytes)
     }
@@ -103,6 +105,7 @@ impl RunMeta {
     }
 
     /// The position of the one table that may hold `key`.
+    #[cfg(test)]
     pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
         let index = self.tables.partition_point(|table| table.largest.as_slice() < key);
         (self.tables.get(index)?.smallest.as_slice() <= key).then_some(index)

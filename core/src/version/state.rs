@@ -81,6 +81,7 @@ impl VersionState {
     }
 
     /// The run with this number.
+    #[cfg(test)]
     pub(crate) fn run(&self, id: RunId) -> Option<&RunMeta> {
         self.runs.get(self.run_index(id).ok()?)
     }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::load::Loaded;
 use super::samples::{self, table};
-use super::{Loaded, Manifest, VersionEdit, VersionState, load};
+use super::{Manifest, VersionEdit, VersionState, load};
 use crate::error::{ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::sim::{CrashPolicy, Effect, Fault, SimDisk, Times};

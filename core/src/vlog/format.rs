@@ -8,7 +8,7 @@ use crate::checksum::{checksum32, checksum64, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::MAX_ENCODED_KEY_LEN;
-use crate::types::{Kind, SegmentId, SeqNo};
+use crate::types::{SegmentId, SeqNo};
 
 /// First bytes of a segment.
 pub(crate) const MAGIC: [u8; 8] = *b"toykvlog";

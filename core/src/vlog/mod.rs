@@ -15,8 +15,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use format::{FIRST_FRAME, MAX_SEGMENT_SIZE, SegmentIdentity, record_len};
-pub(crate) use frame::{FrameSize, Written};
-pub(crate) use replay::{LogPosition, LogRecord, Replayed, replay};
-pub(crate) use segment::{OpenFor, Prefill, Segment, StoredRecord};
-pub(crate) use writer::{Appended, LogWriter, Stamp, Store};
+pub(crate) use format::SegmentIdentity;
+pub(crate) use frame::FrameSize;
+pub(crate) use replay::replay;
+pub(crate) use segment::{OpenFor, Prefill, Segment};
+pub(crate) use writer::{LogWriter, Stamp, Store};

@@ -62,6 +62,7 @@ struct Handle {
 }
 
 /// A record whose checksum has been verified.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRecord<'a> {
     /// Put or Delete.
@@ -190,6 +191,7 @@ impl Segment {
     }
 
     /// The record at `offset`, verified on every call.
+    #[cfg(test)]
     pub(crate) fn record(&self, offset: u64) -> Result<StoredRecord<'_>> {
         let record = self.raw_record(offset)?;
         self.verify(offset, &record)?;
@@ -234,6 +236,7 @@ impl Segment {
     }
 
     /// True when everything in a sealed segment is durable and its descriptor closed.
+    #[cfg(test)]
     pub(crate) fn is_settled(&self) -> bool {
         self.handle().file.is_none()
     }

@@ -9,7 +9,12 @@ mod roundtrip;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{FRAME_HEADER_LEN, FrameHeader, fold, record_checksum};
+use super::format::{
+    FIRST_FRAME, FRAME_HEADER_LEN, FrameHeader, fold, record_checksum, record_len,
+};
+use super::frame::Written;
+use super::replay::{LogPosition, LogRecord, Replayed};
+use super::writer::Appended;
 use super::*;
 use crate::error::Result;
 use crate::fs::FileSystem;

@@ -116,6 +116,7 @@ impl LogWriter {
     }
 
     /// Checksum of the last frame.
+    #[cfg(test)]
     pub(crate) fn chain(&self) -> u64 {
         self.chain
     }

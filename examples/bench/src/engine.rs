@@ -40,7 +40,7 @@ pub(crate) trait Reader {
     /// Shows the value to `visit`, if there is one, and says whether there is.
     fn get(&mut self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool>;
 
-    /// Shows at most `limit` entries from the first key at or after `from`, in order; says how many.
+    /// Shows at most `limit` entries from the first key at or after `from`; answers how many.
     fn scan(&mut self, from: &[u8], limit: u64, visit: impl FnMut(&[u8], &[u8])) -> Result<u64>;
 }
 

@@ -23,10 +23,12 @@ fn kinds_and_listing() {
     FS.create(&at("file")).unwrap().write_at(b"abc", 0).unwrap();
     symlink(at("file"), at("link")).unwrap();
     symlink(at("nowhere"), at("dangling")).unwrap();
+    symlink(at("loop"), at("loop")).unwrap();
     assert_eq!(FS.kind(&at("sub")).unwrap(), PathKind::Directory);
     assert_eq!(FS.kind(&at("file")).unwrap(), PathKind::File);
     assert_eq!(FS.kind(&at("link")).unwrap(), PathKind::File);
     assert_eq!(FS.kind(&at("dangling")).unwrap(), PathKind::Other);
+    assert_eq!(FS.kind(&at("loop")).unwrap(), PathKind::Other);
     assert_eq!(FS.kind(&at("none")).unwrap(), PathKind::Absent);
     assert_eq!(FS.kind(Path::new("/dev/null")).unwrap(), PathKind::Other);
     assert_eq!(FS.kind(&at("file/below")).unwrap_err().os_error(), Some(libc::ENOTDIR));
@@ -38,6 +40,7 @@ fn kinds_and_listing() {
         entry("dangling", PathKind::Other, 0),
         entry("file", PathKind::File, 3),
         entry("link", PathKind::File, 3),
+        entry("loop", PathKind::Other, 0),
         entry("sub", PathKind::Directory, 0),
     ];
     assert_eq!(entries, expected);

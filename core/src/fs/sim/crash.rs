@@ -1,7 +1,8 @@
 //! What is left after power loss: policies, and the disk that is found when the power is back.
 //!
-//! Assumption about devices: a sector of 512 bytes is written wholly or not at all, and a sector
-//! that held bytes keeps the old ones when the new ones are lost. Only a sector that never held
+//! Assumptions about devices: bytes that were durable in a sector of 512 bytes are never lost to
+//! newer ones, and a sector written by the device is old or new as a whole. What the device fetched
+//! while a store was under way is itself a mixture ([`Unit::Word`]). Only a sector that never held
 //! anything durable may come back as noise or as somebody else's old bytes.
 
 use std::collections::BTreeMap;
@@ -51,10 +52,14 @@ impl Keep {
 /// What is lost or kept in one piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
+    /// 8 bytes: a page that the device fetched while stores into it were under way.
+    Word,
     /// 512 bytes.
     Sector,
     /// 4096 bytes.
     Page,
+    /// Everything in one file.
+    File,
 }
 
 /// The size that an unsynced, grown file has.
@@ -144,6 +149,9 @@ impl CrashPolicy {
             ("all pages but one", CrashPolicy { data: Keep::AllButOne, ..keep }),
             ("all sectors but one", CrashPolicy { data: Keep::AllButOne, ..sectors }),
             ("one sector", CrashPolicy { data: Keep::One, ..sectors }),
+            ("all words but one", CrashPolicy { unit: Unit::Word, data: Keep::AllButOne, ..keep }),
+            ("all files but one", CrashPolicy { unit: Unit::File, data: Keep::AllButOne, ..keep }),
+            ("one file", CrashPolicy { unit: Unit::File, data: Keep::One, ..keep }),
             ("torn sizes", CrashPolicy { sizes: Sizes::Torn, ..keep }),
             ("tenth", some(10)),
             ("half", some(50)),
@@ -163,7 +171,7 @@ impl CrashPolicy {
         CrashPolicy {
             names: if random.chance(20) { Keep::Oldest } else { names },
             data: *random.pick(&keeps),
-            unit: *random.pick(&[Unit::Sector, Unit::Page]),
+            unit: *random.pick(&[Unit::Sector, Unit::Sector, Unit::Page, Unit::File, Unit::Word]),
             sizes: *random.pick(&[Sizes::Durable, Sizes::Latest, Sizes::Torn]),
             filler: *random.pick(&[Filler::Zeros, Filler::Noise, Filler::Foreign]),
         }
@@ -207,21 +215,32 @@ fn surviving_names(remains: &Frozen, keep: Keep, random: &mut Random) -> Names {
 
 /// A piece of a file whose latest bytes are not the durable ones.
 struct Dirty {
+    /// Numbers the pieces; those with one number share their fate.
+    unit: usize,
     file: NodeId,
     page: usize,
     from: usize,
     to: usize,
 }
 
-fn dirty_units(remains: &Frozen, unit: Unit) -> Vec<Dirty> {
+impl Remains {
+    /// Whether the sectors of a piece held nothing durable.
+    fn was_empty(&self, piece: &Dirty) -> bool {
+        let sectors = piece.from / SECTOR * SECTOR..piece.to.next_multiple_of(SECTOR);
+        bytes_of(self.durable_page(piece.page))[sectors.clone()] == ZEROS[sectors]
+    }
+}
+
+fn dirty_pieces(remains: &Frozen, unit: Unit) -> Vec<Dirty> {
     let step = match unit {
+        Unit::Word => 8,
         Unit::Sector => SECTOR,
-        Unit::Page => PAGE,
+        Unit::Page | Unit::File => PAGE,
     };
-    let mut units = Vec::new();
+    let mut pieces: Vec<Dirty> = Vec::new();
     for (&file, pages) in remains.files.iter() {
-        for (page, latest) in pages.latest.iter().enumerate() {
-            let durable = pages.durable.get(page).unwrap_or(&None);
+        for page in 0..pages.seen.len() {
+            let (latest, durable) = (pages.latest_page(page), pages.durable_page(page));
             if same(latest, durable) {
                 continue;
             }
@@ -229,12 +248,17 @@ fn dirty_units(remains: &Frozen, unit: Unit) -> Vec<Dirty> {
             for from in (0..PAGE).step_by(step) {
                 let to = from + step;
                 if latest[from..to] != durable[from..to] {
-                    units.push(Dirty { file, page, from, to });
+                    let unit = match pieces.last() {
+                        Some(last) if unit == Unit::File && last.file == file => last.unit,
+                        Some(last) => last.unit + 1,
+                        None => 0,
+                    };
+                    pieces.push(Dirty { unit, file, page, from, to });
                 }
             }
         }
     }
-    units
+    pieces
 }
 
 fn surviving_files(
@@ -245,26 +269,16 @@ fn surviving_files(
     let mut survivors: BTreeMap<NodeId, Vec<SharedPage>> = BTreeMap::new();
     for (&id, file) in remains.files.iter() {
         let mut pages = file.durable.clone();
-        pages.resize(pages.len().max(file.latest.len()), None);
+        pages.resize(pages.len().max(file.seen.len()), None);
         survivors.insert(id, pages);
     }
-    let units = dirty_units(remains, policy.unit);
-    let kept = policy.data.draw(units.len(), random);
-    for (unit, kept) in units.iter().zip(kept) {
-        let file = &remains.files[&unit.file];
-        let Some(pages) = survivors.get_mut(&unit.file) else { continue };
-        if kept && unit.to - unit.from == PAGE {
-            pages[unit.page] = file.latest[unit.page].clone();
-            continue;
-        }
-        let mut bytes = *bytes_of(&pages[unit.page]);
-        if kept {
-            let latest = bytes_of(&file.latest[unit.page]);
-            bytes[unit.from..unit.to].copy_from_slice(&latest[unit.from..unit.to]);
-        } else if bytes[unit.from..unit.to] == ZEROS[unit.from..unit.to] {
-            fill(&mut bytes, unit, policy.filler, remains, random);
-        }
-        pages[unit.page] = share(&bytes);
+    let pieces = dirty_pieces(remains, policy.unit);
+    let units = pieces.last().map_or(0, |last| last.unit + 1);
+    let kept = policy.data.draw(units, random);
+    for page in pieces.chunk_by(|a, b| (a.file, a.page) == (b.file, b.page)) {
+        let (id, index) = (page[0].file, page[0].page);
+        let Some(pages) = survivors.get_mut(&id) else { continue };
+        pages[index] = surviving_page(page, &kept, policy.filler, remains, random);
     }
     let finish = |(id, pages)| {
         let size = surviving_size(&remains.files[&id], policy.sizes, random);
@@ -273,30 +287,55 @@ fn surviving_files(
     survivors.into_iter().map(finish).collect()
 }
 
+/// One page of which some pieces were dirty.
+fn surviving_page(
+    pieces: &[Dirty],
+    kept: &[bool],
+    filler: Filler,
+    remains: &Frozen,
+    random: &mut Random,
+) -> SharedPage {
+    let file = &remains.files[&pieces[0].file];
+    let latest = file.latest_page(pieces[0].page);
+    if pieces.iter().all(|piece| kept[piece.unit]) {
+        return latest.clone();
+    }
+    let mut bytes = *bytes_of(file.durable_page(pieces[0].page));
+    for piece in pieces {
+        let range = piece.from..piece.to;
+        if kept[piece.unit] {
+            bytes[range.clone()].copy_from_slice(&bytes_of(latest)[range]);
+        } else if file.was_empty(piece) {
+            fill(&mut bytes, piece, filler, remains, random);
+        }
+    }
+    share(&bytes)
+}
+
 /// Puts something where bytes were lost and nothing was before.
 fn fill(
     bytes: &mut [u8; PAGE],
-    unit: &Dirty,
+    piece: &Dirty,
     filler: Filler,
     remains: &Frozen,
     random: &mut Random,
 ) {
-    let bytes = &mut bytes[unit.from..unit.to];
+    let bytes = &mut bytes[piece.from..piece.to];
     match filler {
         Filler::Zeros => {}
         Filler::Noise => random.fill(bytes),
         Filler::Foreign => {
             let index = random.below(remains.files.len() as u64) as usize;
-            let other = remains.files.iter().nth(index).filter(|(id, _)| **id != unit.file);
-            if let Some(page) = other.and_then(|(_, file)| file.durable.get(unit.page)) {
-                bytes.copy_from_slice(&bytes_of(page)[unit.from..unit.to]);
+            let other = remains.files.iter().nth(index).filter(|(id, _)| **id != piece.file);
+            if let Some(page) = other.and_then(|(_, file)| file.durable.get(piece.page)) {
+                bytes.copy_from_slice(&bytes_of(page)[piece.from..piece.to]);
             }
         }
     }
 }
 
 fn surviving_size(file: &Remains, sizes: Sizes, random: &mut Random) -> u64 {
-    let (durable, latest) = (file.durable_size, file.latest_size);
+    let (durable, latest) = (file.durable_size, file.size);
     match sizes {
         Sizes::Durable => durable,
         Sizes::Latest => latest,

@@ -33,12 +33,28 @@ pub(super) struct FileNode {
     pub(super) locked_by_readers: usize,
 }
 
-/// What a power loss chooses from.
+/// A file as it was at one moment: what a power loss chooses from.
 pub(super) struct Remains {
-    pub(super) latest: Vec<SharedPage>,
-    pub(super) latest_size: u64,
+    /// What processes saw.
+    pub(super) seen: Vec<SharedPage>,
+    pub(super) size: u64,
     pub(super) durable: Vec<SharedPage>,
     pub(super) durable_size: u64,
+    given_up: BTreeMap<usize, SharedPage>,
+}
+
+impl Remains {
+    /// The durable bytes of a page.
+    pub(super) fn durable_page(&self, index: usize) -> &SharedPage {
+        self.durable.get(index).unwrap_or(&None)
+    }
+
+    /// The newest bytes of a page that can be durable: not those that a failed sync gave up.
+    pub(super) fn latest_page(&self, index: usize) -> &SharedPage {
+        let seen = &self.seen[index];
+        let given_up = self.given_up.get(&index).is_some_and(|given_up| same(given_up, seen));
+        if given_up { self.durable_page(index) } else { seen }
+    }
 }
 
 impl FileNode {
@@ -99,10 +115,20 @@ impl FileNode {
     }
 
     /// Copies out bytes that exist.
-    pub(super) fn read(&mut self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let buffer = self.memory(self.size)?;
-        buffer.read(offset as usize, out);
-        Ok(())
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) {
+        if let Some(buffer) = &self.buffer {
+            buffer.read(offset as usize, out);
+            return;
+        }
+        let mut at = offset as usize;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let page = &bytes_of(self.durable_page(at / PAGE))[at % PAGE..];
+            let (part, behind) = rest.split_at_mut(rest.len().min(page.len()));
+            part.copy_from_slice(&page[..part.len()]);
+            at += part.len();
+            rest = behind;
+        }
     }
 
     /// Copies bytes in, growing the file as needed.
@@ -193,16 +219,30 @@ impl FileNode {
         self.write_back_size();
     }
 
-    /// What power loss at this moment chooses from.
+    /// The file at this moment.
     pub(super) fn remains(&self) -> Remains {
-        let latest =
-            |index| self.dirty_page(index).unwrap_or_else(|| self.durable_page(index).clone());
         Remains {
-            latest: (0..self.page_count()).map(latest).collect(),
-            latest_size: self.size,
+            seen: (0..self.page_count()).map(|index| self.page(index)).collect(),
+            size: self.size,
             durable: self.durable.clone(),
             durable_size: self.durable_size,
+            given_up: self.given_up.clone(),
         }
+    }
+
+    /// The file as the next process finds it when the power stays on.
+    pub(super) fn revive(remains: &Remains) -> io::Result<FileNode> {
+        let mut file = FileNode {
+            size: remains.size,
+            given_up: remains.given_up.clone(),
+            ..FileNode::new(remains.durable.clone(), remains.durable_size)
+        };
+        for (index, page) in remains.seen.iter().enumerate() {
+            if !same(page, remains.durable_page(index)) {
+                file.memory(remains.size)?.write(index * PAGE, bytes_of(page));
+            }
+        }
+        Ok(file)
     }
 
     /// Replaces bytes that exist behind everybody's back, seen and durable at once.

@@ -107,9 +107,9 @@ impl NameSpace {
         self.commit(self.pending.len());
     }
 
-    /// Whether a node has, had or may get a name.
-    pub(super) fn knows(&self, node: NodeId) -> bool {
-        self.live.nodes().chain(self.durable.nodes()).any(|known| known == node)
-            || self.pending.iter().any(|change| change.node == node)
+    /// Every node that has, had or may get a name; some more than once.
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        let pending = self.pending.iter().map(|change| change.node);
+        self.live.nodes().chain(self.durable.nodes()).chain(pending).collect()
     }
 }

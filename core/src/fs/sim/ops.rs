@@ -313,7 +313,8 @@ impl File for SimFile {
                 return Ok(());
             }
             check_range(file, offset, buf.len())?;
-            file.read(offset, buf)
+            file.read(offset, buf);
+            Ok(())
         })
     }
 

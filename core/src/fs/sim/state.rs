@@ -1,7 +1,7 @@
 //! Everything that a simulated disk knows, under one lock, and the way that every operation goes:
 //! count it, cut the power if it is time, write something back, look for a fault, do it, trace it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -133,6 +133,23 @@ impl State {
         }
     }
 
+    /// The disk as the next process finds it when the power stays on.
+    pub(super) fn revive(remains: &Frozen) -> io::Result<State> {
+        let mut state = State::new();
+        state.capacity = remains.capacity;
+        state.names = remains.names.clone();
+        for node in state.names.nodes() {
+            state.next_node = state.next_node.max(node + 1);
+            state.nodes.insert(node, Node::Directory);
+        }
+        for (id, file) in remains.files.iter() {
+            if let Some(node) = state.nodes.get_mut(id) {
+                *node = Node::File(FileNode::revive(file)?);
+            }
+        }
+        Ok(state)
+    }
+
     /// The system writes back what it likes when it likes: some pages, a size, the oldest names.
     fn write_something_back(&mut self) {
         let Some((percent, random)) = &mut self.write_back else { return };
@@ -235,13 +252,13 @@ impl State {
 
     /// Drops nodes that nobody can reach any more, whatever a crash would bring back.
     pub(super) fn forget(&mut self) {
-        let names = &self.names;
-        self.nodes.retain(|id, node| *id == ROOT || node.is_used() || names.knows(*id));
+        let known: BTreeSet<NodeId> = self.names.nodes().into_iter().collect();
+        self.nodes.retain(|id, node| *id == ROOT || node.is_used() || known.contains(id));
     }
 
     /// Bytes of blocks of files that have a name or are in use.
     pub(super) fn allocated(&self) -> u64 {
-        let named: Vec<NodeId> = self.names.live.nodes().collect();
+        let named: BTreeSet<NodeId> = self.names.live.nodes().collect();
         let allocated = |(id, node): (&NodeId, &Node)| match node {
             Node::File(file) if node.is_used() || named.contains(id) => file.allocated(),
             _ => 0,

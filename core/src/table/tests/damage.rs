@@ -103,7 +103,6 @@ struct Map {
     locator: usize,
     index: usize,
     tail: usize,
-    bounds: usize,
     footer: usize,
 }
 
@@ -129,7 +128,7 @@ fn map_of(bytes: &[u8]) -> Map {
         start += len;
     }
     let tail = bounds - (index - locator).div_ceil(PAGE) * 8;
-    Map { salt: Footer::new_salt(SEED, NUMBER), blocks, locator, index, tail, bounds, footer }
+    Map { salt: Footer::new_salt(SEED, NUMBER), blocks, locator, index, tail, footer }
 }
 
 /// Makes every checksum right, as somebody who wants to do harm would.
@@ -167,7 +166,6 @@ fn exercise(built: &Built) -> bool {
     for item in &built.items {
         errors += usize::from(get(&table, &item.key, item.seqno).is_err());
         errors += usize::from(get(&table, &item.key, BASE).is_err());
-        errors += usize::from(table.approx_offset_of(&item.key).is_err());
     }
     for mode in [IterMode::Mapped, IterMode::Buffered] {
         let mut iter = TableIter::new(Arc::clone(&table), mode).unwrap();

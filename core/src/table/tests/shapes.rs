@@ -1,8 +1,9 @@
 //! Tables of unusual entries.
 
 use super::*;
-use crate::checksum::mix64;
+use crate::checksum::{checksum64, mix64};
 use crate::fs::sim::{CrashPolicy, Times};
+use crate::table::format::FOOTER_LEN;
 use crate::types::ValuePointer;
 
 fn random_items(count: u64, key_len: usize, value_len: usize) -> Vec<Item> {
@@ -176,16 +177,6 @@ fn the_size_estimate_is_close() {
 }
 
 #[test]
-fn offsets_of_keys_ascend_through_the_file() {
-    let built = build(random_items(3000, 16, 100));
-    let table = built.open().unwrap();
-    let offsets: Vec<u64> =
-        built.items.iter().map(|item| table.approx_offset_of(&item.key).unwrap()).collect();
-    assert!(offsets.is_sorted());
-    assert!(offsets[0] == 0 && *offsets.last().unwrap() > 300_000);
-}
-
-#[test]
 fn a_failing_operation_while_building_or_opening_is_told_and_nothing_else_happens() {
     let items = random_items(6000, 16, 100);
     let quiet = SimDisk::new();
@@ -220,4 +211,81 @@ fn a_finished_table_outlives_a_power_loss() {
         let mut iter = TableIter::new(Arc::new(table), IterMode::Mapped).unwrap();
         assert!(scan(&mut iter).unwrap() == items, "{name}");
     }
+}
+
+#[test]
+fn a_table_of_another_number_database_or_format_is_refused_by_name() {
+    let built = build(vec![item(b"a", BASE, b"x")]);
+    let size = built.summary.size_bytes;
+    let open = |number, seed| Table::open(&built.fs, &path(), number, size, seed, BASE);
+    for (number, seed) in [(NUMBER + 1, SEED), (NUMBER, SEED + 1)] {
+        let error = open(number, seed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert!(error.message().contains("this is table 32") || seed != SEED, "{error}");
+        assert!(error.message().contains("another database") || seed == SEED, "{error}");
+    }
+    // A later version may have another footer, but its end is the same.
+    let (footer, len) = (size as usize - FOOTER_LEN, FOOTER_LEN as u64);
+    let mut end = built.bytes()[footer..].to_vec();
+    let checksum = checksum64(&end[..FOOTER_LEN - 24], mix64(3, 2 << 32 | len));
+    end[FOOTER_LEN - 24..FOOTER_LEN - 16].copy_from_slice(&checksum.to_le_bytes());
+    end[FOOTER_LEN - 16] = 2;
+    built.overwrite(footer, &end);
+    let error = open(NUMBER, SEED).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedFormat);
+    assert!(error.message().contains("format 2") && error.message().contains("format 1"));
+}
+
+#[test]
+fn the_format_is_what_it_was() {
+    let mut items = random_items(300, 16, 30);
+    items.push(item([0xff], BASE + 9, b"newer"));
+    items.push(item([0xff], BASE + 8, vec![7; 70_000]));
+    let built = build(items);
+    assert_eq!(built.summary.size_bytes, 101_122);
+    assert_eq!(
+        checksum64(&built.bytes(), 0),
+        12_098_671_553_217_002_706,
+        "a new format needs a new version number"
+    );
+}
+
+#[test]
+fn large_entries_lose_little_at_the_end_of_blocks() {
+    for value_len in [100, 400, 1000, 2000] {
+        let items = random_items(2000, 16, value_len);
+        let net: usize = items.iter().map(|item| item.key.len() + item.value.len()).sum();
+        let size = build(items).summary.size_bytes as usize;
+        assert!((size - net) / 2000 < 20 + value_len / 25, "{value_len}: {size} for {net}");
+    }
+}
+
+#[test]
+fn one_huge_value_does_not_make_the_blocks_of_small_ones_wider() {
+    let mut items = random_items(600, 8, 20);
+    items[15].value = vec![3; 100_000];
+    let built = build(items);
+    check(&built);
+    assert!(built.summary.size_bytes < 100_000 + 600 * 50 + 4 * 8192, "{:?}", built.summary);
+}
+
+#[test]
+fn entries_beyond_what_the_locator_can_address_are_found_all_the_same() {
+    let mut items = vec![item(b"a", BASE, b"before")];
+    items.push(item(b"b", BASE, vec![5; 65 << 20]));
+    for key in 0..500u32 {
+        items.push(item([b"c", &key.to_be_bytes()[..]].concat(), BASE + 2, [1; 20]));
+        items.push(item([b"c", &key.to_be_bytes()[..]].concat(), BASE + 1, [2; 20]));
+    }
+    let built = build(items);
+    let table = built.open().unwrap();
+    for item in &built.items {
+        assert!(get(&table, &item.key, item.seqno).unwrap() == Some(as_entry(item)));
+        assert!(get(&table, &item.key, BASE - 1).unwrap().is_none());
+    }
+    assert!(get(&table, b"c", SeqNo::MAX).unwrap().is_none());
+    table.verify().unwrap();
+    let mut iter = built.iter(IterMode::Buffered);
+    iter.seek(b"b").unwrap();
+    assert_eq!((iter.value().len(), iter.value()[65 << 19]), (65 << 20, 5));
 }

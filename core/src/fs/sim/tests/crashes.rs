@@ -135,10 +135,9 @@ fn bytes_are_durable_after_a_sync_of_their_file() {
     for bytes in &found {
         let bytes = bytes.as_ref().unwrap();
         assert_eq!(bytes.len(), 10_000);
-        for (at, sector) in bytes.chunks(512).enumerate() {
-            let new = if (8..16).contains(&at) { 2 } else { 1 };
-            let old_or_new = *sector == [1; 512][..sector.len()] || *sector == [new; 512][..];
-            assert!(old_or_new, "sector {at} is torn");
+        for (at, word) in bytes.chunks(8).enumerate() {
+            let new = if (512..1024).contains(&at) { 2 } else { 1 };
+            assert!(*word == [1; 8] || *word == [new; 8], "word {at} is torn");
         }
     }
     assert!(found.len() > 10, "{}", found.len());
@@ -196,6 +195,85 @@ fn one_page_is_lost_or_kept_alone() {
         assert_eq!(which.len(), choices, "{data:?}");
         assert!(which.iter().all(|pages| pages.iter().sum::<u8>() == kept), "{data:?}");
     }
+}
+
+#[test]
+fn a_page_fetched_during_a_store_is_torn_by_the_word() {
+    let disk = disk();
+    let (_file, mut window) = windowed(&disk);
+    window.write(64, &[1; 128]);
+    let one = CrashPolicy { unit: Unit::Word, data: Keep::AllButOne, ..CrashPolicy::KEEP_ALL };
+    let lost: BTreeSet<usize> = (0..300)
+        .map(|seed| {
+            let bytes = disk.crash_image(&one, seed).read_file("/db/log").unwrap();
+            let words: Vec<usize> = (8..24).filter(|i| bytes[i * 8..i * 8 + 8] == [0; 8]).collect();
+            assert_eq!((words.len(), bytes.iter().map(|b| usize::from(*b)).sum()), (1, 120));
+            words[0]
+        })
+        .collect();
+    assert_eq!(lost, (8..24).collect());
+}
+
+#[test]
+fn one_file_is_lost_or_kept_alone() {
+    let disk = disk();
+    let names = ["/db/a", "/db/b", "/db/c"];
+    for name in names {
+        durable(&disk, name, b"").write_at(&[1; 10_000], 0).unwrap();
+    }
+    for (data, kept) in [(Keep::One, 1), (Keep::AllButOne, 2)] {
+        let policy = CrashPolicy { unit: Unit::File, data, ..CrashPolicy::KEEP_ALL };
+        let found: BTreeSet<Vec<bool>> = (0..50)
+            .map(|seed| {
+                let image = disk.crash_image(&policy, seed);
+                let whole = names.map(|name| {
+                    let bytes = image.read_file(name).unwrap();
+                    assert!(bytes == [0; 10_000] || bytes == [1; 10_000]);
+                    bytes[0] == 1
+                });
+                whole.to_vec()
+            })
+            .collect();
+        assert_eq!(found.len(), 3);
+        assert!(found.iter().all(|kinds| kinds.iter().filter(|whole| **whole).count() == kept));
+    }
+}
+
+#[test]
+fn the_death_of_the_process_makes_nothing_durable() {
+    let disk = disk();
+    let (file, mut window) = windowed(&disk);
+    window.write(0, &[1; 4096]);
+    disk.fail(Fault::when(|_| true).on(OpKind::Sync));
+    file.sync_data().unwrap_err();
+    window.write(8192, &[2; 4096]);
+    let other = disk.create(path("/db/other")).unwrap();
+    other.write_at(&[3; 5000], 0).unwrap();
+    disk.rename(path("/db/other"), path("/db/renamed")).unwrap();
+    let lock = disk.lock(path("/db/LOCK"), LockKind::Exclusive).unwrap();
+    disk.power_off();
+    window.write(0, b"after");
+
+    let next = disk.process_image();
+    drop(lock);
+    let log = next.read_file("/db/log").unwrap();
+    let pages: Vec<u8> = log.chunks(4096).map(|page| page[0]).collect();
+    assert_eq!(pages, [1, 0, 2, 0], "the cache shows everything, also what was given up");
+    assert_eq!(next.read_file("/db/renamed").unwrap(), [3; 5000]);
+    next.lock(path("/db/LOCK"), LockKind::Exclusive).unwrap();
+    // All of that can still be lost, and what was given up cannot be saved by a sync.
+    assert!(outcomes(&next, "/db/renamed").contains(&None));
+    assert!(outcomes(&next, "/db/log").contains(&some(&[0; 4 * 4096])));
+    let again = next.create(path("/db/new")).unwrap();
+    again.write_at(b"x", 0).unwrap();
+    let disk = next.process_image();
+    let files = disk.files();
+    let expected = [("LOCK", 64), ("log", 16_384), ("new", 1), ("renamed", 5000)];
+    assert_eq!(files, expected.map(|(name, size)| (Path::new("/db").join(name), size)));
+    let image = disk.crash_image(&CrashPolicy::KEEP_ALL, 0);
+    let pages: Vec<u8> =
+        image.read_file("/db/log").unwrap().chunks(4096).map(|page| page[0]).collect();
+    assert_eq!(pages, [0, 0, 2, 0]);
 }
 
 #[test]
@@ -277,6 +355,9 @@ fn garbage_stands_only_where_nothing_was_durable() {
         assert_eq!(bytes[..4096], [1; 4096]);
         let values: BTreeSet<u8> = bytes[4096..].iter().copied().collect();
         assert!(values.len() > 200, "{values:?}");
+        let words = CrashPolicy { unit: Unit::Word, ..noise };
+        let bytes = disk.crash_image(&words, seed).read_file("/db/f").unwrap();
+        assert!(bytes[..4096] == [1; 4096] && bytes[4096..] != [0; 4096]);
         let other = CrashPolicy { filler: Filler::Foreign, ..lost };
         let image = disk.crash_image(&other, seed);
         let bytes = image.read_file("/db/f").unwrap();
@@ -286,6 +367,20 @@ fn garbage_stands_only_where_nothing_was_durable() {
         assert_eq!(image.read_file("/db/other").unwrap(), [9; 8192]);
     }
     assert!(foreign > 0);
+}
+
+#[test]
+fn no_garbage_beside_durable_bytes_in_a_sector() {
+    let disk = disk();
+    let file = durable(&disk, "/db/f", b"12345678");
+    file.write_at(&[2; 2000], 8).unwrap();
+    let noise = CrashPolicy { data: Keep::Nothing, filler: Filler::Noise, ..CrashPolicy::KEEP_ALL };
+    for (unit, clean) in [(Unit::Word, 512), (Unit::Sector, 512), (Unit::Page, 2008)] {
+        let image = disk.crash_image(&CrashPolicy { unit, ..noise }, 1);
+        let bytes = image.read_file("/db/f").unwrap();
+        assert!(bytes.starts_with(b"12345678") && bytes[8..clean].iter().all(|byte| *byte == 0));
+        assert_eq!(clean < 2008, bytes[clean..].iter().any(|byte| *byte != 0), "{unit:?}");
+    }
 }
 
 #[test]

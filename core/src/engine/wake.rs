@@ -1,0 +1,90 @@
+//! Asking the background threads for work (layer L5): each is started when it is first needed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::state::{Engine, NextSegment, Role, Shared, lock};
+use crate::error::{Error, ErrorKind};
+use crate::vlog::Segment;
+
+/// Sees to it that frozen memtables are flushed.
+pub(crate) fn wake_flush(engine: &Engine) {
+    start(engine, Role::Flush);
+    engine.work.notify_all();
+}
+
+/// Sees to it that runs are merged when that is useful.
+pub(crate) fn wake_compaction(engine: &Engine) {
+    if engine.wants_compaction() {
+        start(engine, Role::Compaction);
+        engine.work.notify_all();
+    }
+}
+
+/// Asks for the next segment of the log.
+pub(crate) fn want_segment(engine: &Engine, size_bytes: u64) {
+    {
+        let mut shared = lock(&engine.shared);
+        if !matches!(shared.next_segment, NextSegment::None | NextSegment::Failed) {
+            return;
+        }
+        shared.next_segment = NextSegment::Wanted(size_bytes);
+    }
+    if start(engine, Role::Log) {
+        engine.work.notify_all();
+    } else {
+        lock(&engine.shared).next_segment = NextSegment::Failed;
+    }
+}
+
+/// Asks for the next window of the segment that is being written.
+#[cold]
+pub(crate) fn want_window(engine: &Engine, segment: &Arc<Segment>) {
+    lock(&engine.shared).window_wanted = Some(Arc::clone(segment));
+    start(engine, Role::Log);
+    engine.work.notify_all();
+}
+
+/// Tells the log thread that there is something to sync within the interval.
+#[cold]
+pub(crate) fn note_dirty(engine: &Engine) {
+    if !engine.dirty.swap(true, Ordering::AcqRel) {
+        lock(&engine.shared).dirty = true;
+        start(engine, Role::Log);
+        engine.work.notify_all();
+    }
+}
+
+/// Starts a thread unless it runs; false when it cannot be had.
+pub(crate) fn start(engine: &Engine, role: Role) -> bool {
+    let mut shared = lock(&engine.shared);
+    if shared.stop || shared.threads.running.iter().any(|(own, _)| *own == role) {
+        return !shared.stop;
+    }
+    let Some(engine_arc) = engine.me.upgrade() else { return false };
+    let name = match role {
+        Role::Flush => "toykv-flush",
+        Role::Compaction => "toykv-compact",
+        Role::SecondCompaction => "toykv-compact2",
+        Role::Log => "toykv-log",
+    };
+    let run = engine.run_thread;
+    let builder = std::thread::Builder::new().name(name.into());
+    match builder.spawn(move || run(&engine_arc, role)) {
+        Ok(handle) => {
+            shared.threads.running.push((role, handle));
+            true
+        }
+        Err(error) => {
+            let message = format!("cannot start thread {name}: {error}");
+            note_failure(&mut shared, &Error::new(ErrorKind::Io, message));
+            false
+        }
+    }
+}
+
+/// Records a failure of background work.
+pub(crate) fn note_failure(shared: &mut Shared, error: &Error) {
+    shared.background_error = Some(error.clone());
+    shared.background_failures += 1;
+}
