@@ -4,8 +4,8 @@
 //! Invariants:
 //! - every class is frozen; what changes inside is behind a lock that is never held while Python
 //!   code can run, so no thread waits for the interpreter and a lock at once;
-//! - every engine object sits in a [`fork::Owned`]: a forked child can neither use nor drop it;
-//! - every call into the engine goes through [`call`], which knows when to let other threads of
+//! - every engine object sits in a `fork::Owned`: a forked child can neither use nor drop it;
+//! - every call into the engine goes through `call`, which knows when to let other threads of
 //!   the interpreter run, and turns errors and panics into the classes of `toykv/_errors.py`.
 
 mod batch;

@@ -26,8 +26,9 @@ use crate::input::{Input, output};
 ///
 /// >>> db[b"key"] = b"some bytes"
 /// >>> value = db.get_value(b"key")
-/// >>> len(value), bytes(memoryview(value)[5:])
-/// (10, b'bytes')
+/// >>> with memoryview(value) as view:
+/// ...     view.nbytes, view.tobytes()
+/// (10, b'some bytes')
 #[pyclass(frozen, module = "toykv")]
 pub(crate) struct Value {
     state: Mutex<State>,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import toykv
@@ -32,4 +33,4 @@ def test_package_and_tests_are_typed() -> None:
 
 
 def test_the_package_says_that_it_is_typed() -> None:
-    assert (Path(toykv.__file__).parent / "py.typed").is_file()
+    assert (resources.files(toykv) / "py.typed").is_file()
