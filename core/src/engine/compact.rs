@@ -45,7 +45,7 @@ impl Engine {
         let plan = self.plan(|state, busy| pick(state, busy, join_bytes), true)?;
         hooks::reach(dir, "compaction: picked");
         let Some(plan) = plan else { return Ok(false) };
-        let mut go_on = |_| match lock(&self.shared).stop {
+        let mut go_on = |_| match self.is_stopping() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
@@ -94,13 +94,19 @@ impl Engine {
         let Some(plan) = plan else { return Ok(()) };
         hooks::reach(&self.env.dir, "compact: planned");
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
-        let mut go_on = |read| match lock(&self.shared).stop {
+        let mut go_on = |read| match self.is_stopping() {
             true => ControlFlow::Break(()),
             false => check(read, total),
         };
         let result = self.run_plan(&plan, &mut go_on);
         self.release(&plan);
         result
+    }
+
+    /// Whether the database is being closed. The lock is free again when this returns: callbacks
+    /// run without one.
+    fn is_stopping(&self) -> bool {
+        lock(&self.shared).stop
     }
 
     fn wait_for_compactions(&self) {

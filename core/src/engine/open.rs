@@ -116,10 +116,9 @@ fn find(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<bool> {
 fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
     if let Err(error) = fs.create_dir(dir) {
         // Somebody else may have been faster; the lock decides who goes on.
-        return match fs.kind(dir)? {
-            PathKind::Directory => Ok(()),
-            _ => Err(error),
-        };
+        if fs.kind(dir)? != PathKind::Directory {
+            return Err(error);
+        }
     }
     sync_parent(fs, dir)
 }
