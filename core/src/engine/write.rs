@@ -26,6 +26,9 @@ use crate::types::{Kind, MAX_SEQNO, SeqNo};
 use crate::version::SegmentMeta;
 use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp, Store};
 
+/// Keys that are looked up in the memtable's nodes ahead of their insertion.
+const PREFETCHED: usize = 6;
+
 impl Engine {
     /// Writes the entries of one batch; the answer is the last one's sequence number.
     pub(crate) fn write<'a, I>(&self, entries: I, options: &WriteOptions) -> Result<SeqNo>
@@ -79,8 +82,15 @@ impl Engine {
         };
         let hash_seed = self.env.hash_seed;
         let memtable = &writer.part.memtable;
+        // The memtable's lines are on their way while the log is written, in a batch some keys ahead.
+        let mut ahead = entries.clone();
+        let prefetch = |entry: BatchEntry<'_>| {
+            memtable.prefetch_key(entry.key, hash_key(entry.key, hash_seed));
+        };
+        ahead.by_ref().take(PREFETCHED).for_each(prefetch);
         let records = entries.clone().map(|e| (e.kind, e.key, e.value));
         let appended = writer.log.append(size, stamp, records, |record| {
+            ahead.next().map(prefetch);
             let hash = hash_key(record.key, hash_seed);
             let entry = MemEntry {
                 seqno: record.seqno,

@@ -52,6 +52,12 @@ impl Filter {
         self.word(hash).load(Ordering::Relaxed) & bits == bits
     }
 
+    /// Fetches the word of a hash into the cache ahead of its use.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64) {
+        super::prefetch::prefetch(std::ptr::from_ref(self.word(hash)));
+    }
+
     /// Size in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.words)

@@ -108,6 +108,13 @@ impl Leaf {
         leaf
     }
 
+    /// Fetches both lines of the leaf into the cache.
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        super::prefetch::prefetch(&self.words[0]);
+        super::prefetch::prefetch(&self.words[PERMUTATION]);
+    }
+
     /// Writes a slot that no published permutation has. Only the writer calls this.
     #[inline(always)]
     pub(super) fn fill(&self, index: usize, slot: Slot) {

@@ -138,6 +138,33 @@ impl Tree {
         found
     }
 
+    /// Fetches the leaf where `key` belongs into the cache. Shared nibbles are not compared: a key
+    /// that does not share them is led to a wrong leaf, which does no harm.
+    #[inline]
+    pub(super) fn prefetch(&self, key: &[u8]) {
+        let (mut child, mut depth) = (self.root.load(), 0);
+        loop {
+            // SAFETY: loaded with Acquire from this tree, whose nodes live as long as it does.
+            let inner = match unsafe { child.node() } {
+                Node::Inner(inner) => inner,
+                Node::Step(_, inner) => {
+                    depth += 1;
+                    inner
+                }
+                Node::Head(head) => {
+                    depth += head.skip as usize;
+                    child = head.child.load();
+                    continue;
+                }
+                Node::Leaf(leaf) => return leaf.prefetch(),
+                Node::Fence(_) | Node::Empty => return,
+            };
+            let Some(slot) = nibble(key, depth) else { return };
+            child = inner.slots[slot].load();
+            depth += 1;
+        }
+    }
+
     /// The key that ends at `head`.
     #[inline]
     pub(super) fn end_of(&self, head: &Head) -> Option<Record<'_>> {
