@@ -17,7 +17,7 @@ use super::samples::{self, table};
 use super::{Manifest, VersionEdit, VersionState, load};
 use crate::error::{ErrorKind, Result};
 use crate::filename::FileName;
-use crate::fs::sim::{CrashPolicy, Effect, Fault, SimDisk, Times};
+use crate::fs::sim::{CrashPolicy, Effect, Fault, Filler, Keep, SimDisk, Times, Unit};
 use crate::fs::{
     Access, DirEntry, File, FileSystem, LockGuard, LockKind, PathKind, Region, Window,
 };
@@ -539,5 +539,31 @@ fn loading_changes_nothing_whatever_it_finds() {
             assert_eq!(image.change_count(), changes);
             assert!(contents(&image) == before);
         }
+    }
+}
+
+/// The record of a durable edit may end with zeros, which lie in a sector of their own.
+#[test]
+fn a_durable_edit_that_ends_with_zeros_survives_whatever_is_written_behind_it() {
+    let dir = Path::new(DIR);
+    let noise = CrashPolicy {
+        data: Keep::Nothing,
+        unit: Unit::Sector,
+        filler: Filler::Noise,
+        ..CrashPolicy::KEEP_ALL
+    };
+    for len in 1..1_100 {
+        let disk = SimDisk::new();
+        disk.create_dir(dir).unwrap();
+        let mut state = samples::state();
+        state.next_file = 101;
+        let mut manifest = Manifest::create(&disk, dir, 100, &state).unwrap();
+        let mut table = table(101, "a", &"x".repeat(len), 60, 60);
+        (table.tombstones, table.value_bytes) = (0, 0);
+        let mut edit = VersionEdit::new();
+        edit.add_table(state.next_run, table);
+        manifest.append(&edit).unwrap();
+        let loaded = load(&disk.crash_image(&noise, 1), dir).unwrap().unwrap();
+        assert_eq!(loaded.state, state.with(&edit).unwrap(), "with a key of {len} bytes");
     }
 }

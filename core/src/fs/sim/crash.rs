@@ -3,17 +3,16 @@
 //! Assumptions about devices: bytes that were durable in a sector of 512 bytes are never lost to
 //! newer ones, and a sector written by the device is old or new as a whole. What the device fetched
 //! while a store was under way is itself a mixture ([`Unit::Word`]). Only a sector that never held
-//! anything durable may come back as noise or as somebody else's old bytes.
+//! anything durable may come back as noise or as somebody else's old bytes. Zeros at the end of
+//! something that was written and synced are durable; those that only make room are not.
 
 use std::collections::BTreeMap;
 
-use super::buffer::{PAGE, SharedPage, ZEROS, bytes_of, same, share};
-use super::file::{FileNode, Remains, pages_of};
+use super::buffer::{PAGE, SharedPage, bytes_of, same, share};
+use super::file::{FileNode, Remains, SECTOR, pages_of};
 use super::names::{Change, Names, NodeId, ROOT};
 use super::random::Random;
 use super::state::{Frozen, Node, State};
-
-const SECTOR: usize = 512;
 
 /// Which of the unsynced things of one sort survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -223,14 +222,6 @@ struct Dirty {
     to: usize,
 }
 
-impl Remains {
-    /// Whether the sectors of a piece held nothing durable.
-    fn was_empty(&self, piece: &Dirty) -> bool {
-        let sectors = piece.from / SECTOR * SECTOR..piece.to.next_multiple_of(SECTOR);
-        bytes_of(self.durable_page(piece.page))[sectors.clone()] == ZEROS[sectors]
-    }
-}
-
 fn dirty_pieces(remains: &Frozen, unit: Unit) -> Vec<Dirty> {
     let step = match unit {
         Unit::Word => 8,
@@ -305,7 +296,7 @@ fn surviving_page(
         let range = piece.from..piece.to;
         if kept[piece.unit] {
             bytes[range.clone()].copy_from_slice(&bytes_of(latest)[range]);
-        } else if file.was_empty(piece) {
+        } else if file.was_empty(piece.page, piece.from..piece.to) {
             fill(&mut bytes, piece, filler, remains, random);
         }
     }

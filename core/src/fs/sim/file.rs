@@ -7,13 +7,16 @@
 //! - a page is loaded into memory when somebody asks for it, so that a disk made after a crash
 //!   costs only what is looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::buffer::{Buffer, PAGE, Page, SharedPage, bytes_of, same, share};
+use super::buffer::{Buffer, PAGE, Page, SharedPage, ZEROS, bytes_of, same, share};
 use super::fault::Effect;
+
+/// What a device writes as a whole.
+pub(super) const SECTOR: usize = 512;
 
 /// Larger files are refused, as a file system with small offsets would.
 const MAX_SIZE: u64 = 1 << 32;
@@ -26,11 +29,39 @@ pub(super) struct FileNode {
     durable_size: u64,
     /// Pages as they were when a failed sync declared them clean.
     given_up: BTreeMap<usize, SharedPage>,
+    zeros: ZeroSectors,
     /// Held by every handle and map: tells whether the file is in use.
     pub(super) users: Arc<()>,
     /// Locks on the file: one writer or some readers.
     pub(super) locked_by_writer: bool,
     pub(super) locked_by_readers: usize,
+}
+
+/// Sectors that a write filled with zeros which are part of something: after a sync they hold
+/// something durable, although they look as if they never did.
+#[derive(Clone, Default)]
+struct ZeroSectors {
+    written: BTreeSet<usize>,
+    durable: BTreeSet<usize>,
+}
+
+impl ZeroSectors {
+    /// Notes a write. One of nothing but zeros only makes room.
+    fn note(&mut self, offset: u64, data: &[u8]) {
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        if is_zero(data) {
+            return;
+        }
+        let (mut sector, mut rest) = (offset as usize / SECTOR, data);
+        let mut len = SECTOR - offset as usize % SECTOR;
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(len.min(rest.len()));
+            if is_zero(part) {
+                self.written.insert(sector);
+            }
+            (sector, rest, len) = (sector + 1, behind, SECTOR);
+        }
+    }
 }
 
 /// A file as it was at one moment: what a power loss chooses from.
@@ -41,9 +72,19 @@ pub(super) struct Remains {
     pub(super) durable: Vec<SharedPage>,
     pub(super) durable_size: u64,
     given_up: BTreeMap<usize, SharedPage>,
+    zeros: ZeroSectors,
 }
 
 impl Remains {
+    /// Whether the sectors from one offset in a page to another held nothing durable.
+    pub(super) fn was_empty(&self, page: usize, bytes: Range<usize>) -> bool {
+        let sectors = bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
+        let bytes = sectors.start * SECTOR..sectors.end * SECTOR;
+        let first = page * (PAGE / SECTOR);
+        let mut written = self.zeros.durable.range(first + sectors.start..first + sectors.end);
+        bytes_of(self.durable_page(page))[bytes.clone()] == ZEROS[bytes] && written.next().is_none()
+    }
+
     /// The durable bytes of a page.
     pub(super) fn durable_page(&self, index: usize) -> &SharedPage {
         self.durable.get(index).unwrap_or(&None)
@@ -66,6 +107,7 @@ impl FileNode {
             durable: pages,
             durable_size: size,
             given_up: BTreeMap::new(),
+            zeros: ZeroSectors::default(),
             users: Arc::new(()),
             locked_by_writer: false,
             locked_by_readers: 0,
@@ -139,6 +181,7 @@ impl FileNode {
         let too_large = || io::Error::from_raw_os_error(libc::EFBIG);
         let end = offset.checked_add(data.len() as u64).ok_or_else(too_large)?;
         self.memory(end)?.write(offset as usize, data);
+        self.zeros.note(offset, data);
         self.size = self.size.max(end);
         Ok(())
     }
@@ -207,7 +250,9 @@ impl FileNode {
                 }
             }
         }
+        let mut written = std::mem::take(&mut self.zeros.written);
         if matches!(effect, None | Some(Effect::Done)) {
+            self.zeros.durable.append(&mut written);
             self.write_back_size();
         }
         Ok(())
@@ -216,6 +261,7 @@ impl FileNode {
     /// Makes everything durable, also what a failed sync gave up.
     pub(super) fn settle(&mut self) {
         self.given_up.clear();
+        self.zeros.durable.append(&mut self.zeros.written);
         (0..self.page_count()).for_each(|index| self.write_back(index));
         self.write_back_size();
     }
@@ -228,6 +274,7 @@ impl FileNode {
             durable: self.durable.clone(),
             durable_size: self.durable_size,
             given_up: self.given_up.clone(),
+            zeros: self.zeros.clone(),
         }
     }
 
@@ -236,6 +283,7 @@ impl FileNode {
         let mut file = FileNode {
             size: remains.size,
             given_up: remains.given_up.clone(),
+            zeros: remains.zeros.clone(),
             ..FileNode::new(remains.durable.clone(), remains.durable_size)
         };
         for (index, page) in remains.seen.iter().enumerate() {
