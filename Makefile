@@ -35,7 +35,7 @@ help: ## List the commands
 	@awk '/^[a-z]+:/ { sub(/:.*/, "", $$1); name = $$1 } \
 	    name && sub(/.*## /, "") { printf "make %-8s %s\n", name, $$0; name = "" }' Makefile
 
-demo: import_tree python ## Store a folder from C, ask about it from Python (DIR=/any/folder)
+demo: need-rust need-cc need-python import_tree python ## Store a folder from C, ask about it from Python (DIR=/any/folder)
 	@rm -rf $(DEMO)/database
 	@dir="$(DIR)"; [ -n "$$dir" ] || \
 	    dir=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
@@ -136,6 +136,8 @@ test-python: python
 	$(VENV)/bin/pip install --quiet pytest mypy
 	$(VENV)/bin/python -m pytest python/tests
 	$(VENV)/bin/python -m mypy.stubtest toykv
+	$(VENV)/bin/python -m mypy --config-file python/pyproject.toml \
+	    python/pysrc python/tests examples/python
 
 # The programs of `make demo`, on this repository's own sources.
 test-demo: lib python need-cc

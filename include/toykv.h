@@ -8,8 +8,8 @@
  * who owns what, from which threads it may be called, and which errors it knows, by their names
  * without TOYKV_ERR_. Besides those, every function that takes a handle answers MISUSE for one that
  * is NULL, freed or of another type, FORKED for one that was made before a fork, and any function
- * answers PANIC for a fault in the library. No call ends the program for what it was passed, as long
- * as pointers point to as much memory as the lengths beside them say. */
+ * answers PANIC for a fault in the library. No call ends the program for what it was passed, while
+ * pointers point to as much memory as the lengths beside them say. */
 
 #ifndef TOYKV_H
 #define TOYKV_H

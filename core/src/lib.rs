@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! Start at [`Db`].
+//! Start at [`Db`]. The files are specified in [`mod@format`].
 
 mod checksum;
 mod coding;
@@ -47,9 +47,12 @@ mod scan;
 mod snapshot;
 mod value;
 
+pub mod format;
+
 /// A disk in memory that loses what real disks may lose: for crash and fault tests.
 #[cfg(any(test, feature = "sim"))]
 pub mod sim {
+    pub use crate::engine::Intervention;
     pub use crate::fs::sim::{
         CrashPolicy, Effect, Fault, Filler, Keep, OpKind, Operation, SimDisk, Sizes, Times, Unit,
     };

@@ -14,6 +14,7 @@ import collections
 import datetime
 import heapq
 import sys
+from collections.abc import Iterator
 
 import toykv
 
@@ -39,7 +40,7 @@ def largest(db: toykv.DB) -> tuple[list[tuple[int, bytes]], collections.Counter[
     """The largest files, and how many files each top folder has: one scan over all files."""
     folders: collections.Counter[bytes] = collections.Counter()
 
-    def sizes():
+    def sizes() -> Iterator[tuple[int, bytes]]:
         for path, content in db.items(FILES):
             folder, slash, _ = path.partition(b"/")
             if slash:

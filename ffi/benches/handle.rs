@@ -2,7 +2,12 @@
 //!
 //! `cargo bench -p toykv-ffi --bench handle`; the figures are in the documentation of
 //! `src/handle.rs`.
-#![allow(dead_code, unused_imports, reason = "the modules are the library's; a part is used")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "the modules are the library's; a part is used"
+)]
 
 #[path = "../src/handle/mod.rs"]
 mod handle;

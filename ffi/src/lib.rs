@@ -8,7 +8,7 @@
 //!
 //! Invariants: no export follows a pointer that is not an argument's documented memory; every
 //! export returns a status, also for handles that are stale, of another kind or no handles at all;
-//! nothing is written to stdout or stderr; in a forked child no export touches what the parent has.
+//! nothing is written to stdout or stderr; in a forked child no export touches its parent's.
 #![expect(
     clippy::missing_safety_doc,
     reason = "the header is the contract: pointers point to what their names and lengths say"

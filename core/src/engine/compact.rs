@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::hooks;
 use super::obsolete;
-use super::pick::{Job, input_numbers, pick, pick_range};
+use super::pick::{JOIN_TABLE_BYTES, Job, input_numbers, pick, pick_range};
 use super::retain::Retain;
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Counters, Engine, lock, wait};
@@ -19,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::iter::{Cursor, Merge};
 use crate::table::{IterMode, Table, TableIter};
 use crate::types::SeqNo;
-use crate::version::{KeyRange, RunMeta, VersionState};
+use crate::version::{KeyRange, RunId, RunMeta, VersionState};
 
 /// Entries between two looks at whether to go on.
 const CHECK_EVERY: u64 = 4096;
@@ -39,7 +40,11 @@ struct Plan {
 impl Engine {
     /// Does the most useful compaction in the background. False when there is none.
     pub(crate) fn compact_once(&self) -> Result<bool> {
-        let Some(plan) = self.plan(pick, true)? else { return Ok(false) };
+        let dir = &self.env.dir;
+        let join_bytes = hooks::limit(dir, "join size", JOIN_TABLE_BYTES);
+        let plan = self.plan(|state, busy| pick(state, busy, join_bytes), true)?;
+        hooks::reach(dir, "compaction: picked");
+        let Some(plan) = plan else { return Ok(false) };
         let mut go_on = |_| match lock(&self.shared).stop {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -72,22 +77,39 @@ impl Engine {
         range: KeyRange<'_>,
         check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut shared = lock(&self.shared);
-        while !shared.busy_runs.is_empty() && !shared.stop {
-            shared = wait(&self.done, shared);
-        }
-        drop(shared);
-        let Some(plan) = self.plan(|state, _| pick_range(state, range), false)? else {
-            return Ok(());
+        // Chosen under the lock under which it was looked at: two callers may have waited.
+        let plan = loop {
+            self.wait_for_compactions();
+            hooks::reach(&self.env.dir, "compact: nobody else");
+            let mut others = false;
+            let choose = |state: &VersionState, busy: &[RunId]| {
+                others = !busy.is_empty();
+                if others { None } else { pick_range(state, range) }
+            };
+            let plan = self.plan(choose, false)?;
+            if !others {
+                break plan;
+            }
         };
+        let Some(plan) = plan else { return Ok(()) };
+        hooks::reach(&self.env.dir, "compact: planned");
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
-        let mut go_on = |read| match lock(&self.shared).stop {
-            true => ControlFlow::Break(()),
-            false => check(read, total),
+        let mut go_on = |read| {
+            // The lock must be free again before the caller's code runs.
+            let stop = lock(&self.shared).stop;
+            if stop { ControlFlow::Break(()) } else { check(read, total) }
         };
         let result = self.run_plan(&plan, &mut go_on);
         self.release(&plan);
         result
+    }
+
+    fn wait_for_compactions(&self) {
+        let mut shared = lock(&self.shared);
+        while !shared.busy_runs.is_empty() && !shared.stop {
+            hooks::reach(&self.env.dir, "compact: waits");
+            shared = wait(&self.done, shared);
+        }
     }
 
     /// Chooses a job and marks its runs as busy.
@@ -106,7 +128,11 @@ impl Engine {
             Job::Merge { first, count, bottom } => (first, count, bottom, false),
             Job::Join { newer } => (newer, 2, false, true),
         };
-        let inputs = files.state.runs[first..first + count].to_vec();
+        let bottom = bottom || hooks::planted(&self.env.dir, "tombstones dropped without proof");
+        let mut inputs = files.state.runs[first..first + count].to_vec();
+        if join && hooks::planted(&self.env.dir, "join past a neighbour") {
+            inputs[1..].clone_from_slice(&files.state.runs[files.state.runs.len() - 1..]);
+        }
         shared.busy_runs.extend(inputs.iter().map(|run| run.id));
         let version = Arc::clone(&self.view.load().version);
         Ok(Some(Plan { inputs, bottom, join, version, first }))

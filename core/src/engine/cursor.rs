@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::lookup::{Found, Owner};
 use super::view::{MemPart, View};
 use crate::error::Result;
-use crate::iter::{Cursor, Merge};
+use crate::iter::{Cursor, Merge, head_of};
 use crate::memtable::{MemEntry, MemIter};
 use crate::table::{IterMode, TableIter};
 use crate::types::{Kind, SeqNo};
@@ -24,6 +24,9 @@ pub(crate) struct TreeCursor {
     lower: Vec<u8>,
     /// Encoded, exclusive.
     upper: Vec<u8>,
+    /// First eight bytes of the bounds, which decide for nearly every key.
+    lower_head: u64,
+    upper_head: u64,
     forward: bool,
     valid: bool,
     /// The key being left behind.
@@ -46,8 +49,19 @@ impl TreeCursor {
         }
         let several = children.len() > 1;
         let merge = Merge::new(children);
-        let key = Vec::new();
-        TreeCursor { view, merge, several, lower, upper, forward: true, valid: false, key }
+        let (lower_head, upper_head) = (head_of(&lower), head_of(&upper));
+        TreeCursor {
+            view,
+            merge,
+            several,
+            lower,
+            upper,
+            lower_head,
+            upper_head,
+            forward: true,
+            valid: false,
+            key: Vec::new(),
+        }
     }
 
     /// Whether the cursor is on an entry.
@@ -156,17 +170,24 @@ impl TreeCursor {
         Ok(())
     }
 
+    /// Whether the current key is within the bound that the cursor moves towards.
+    #[inline]
+    fn is_inside(&self) -> bool {
+        let head = self.merge.head();
+        if self.forward {
+            head < self.upper_head
+                || (head == self.upper_head && self.merge.key() < self.upper.as_slice())
+        } else {
+            head > self.lower_head
+                || (head == self.lower_head && self.merge.key() >= self.lower.as_slice())
+        }
+    }
+
     /// Passes over tombstones; ends at the bounds.
     #[inline]
     fn settle(&mut self) -> Result<()> {
         while self.merge.valid() {
-            let key = self.merge.key();
-            let inside = if self.forward {
-                key < self.upper.as_slice()
-            } else {
-                key >= self.lower.as_slice()
-            };
-            if !inside {
+            if !self.is_inside() {
                 return Ok(());
             }
             if self.merge.current().kind() != Kind::Delete {

@@ -105,16 +105,27 @@ impl Engine {
         let view = self.view.load_full();
         let [_, .., part] = &view.parts[..] else { return Ok(false) };
         let snapshots = self.snapshots();
-        let flushed = build(&self.env, part, &view.version, snapshots)?;
+        let built = build(&self.env, part, &view.version, snapshots);
+        let flushed = built.map_err(|error| {
+            let unsynced = part.segment.is_suspect();
+            if unsynced { self.poison(&error) } else { error }
+        })?;
         Counters::add(&self.env.counters.flushes, 1);
         Counters::add(&self.env.counters.flush_bytes_written, flushed.run.size_bytes);
         self.commit_flush(part, flushed)?;
+        // It holds the segment, which may be of no use any more.
+        drop(view);
         obsolete::collect(self);
         Ok(true)
     }
 
     fn commit_flush(&self, part: &Arc<MemPart>, flushed: Flushed) -> Result<()> {
         let mut files = self.files()?;
+        // A sync that failed meanwhile may have changed the bytes that went into the tables.
+        if let Err(error) = self.check_poisoned() {
+            flushed.run.discard(&self.env);
+            return Err(error);
+        }
         let mut change = Change::default();
         let run = files.state.next_run;
         describe(part, &flushed, run, &mut change.edit);

@@ -9,6 +9,7 @@ mod compact;
 mod count;
 mod cursor;
 mod flush;
+mod hooks;
 mod insight;
 mod lookup;
 mod obsolete;
@@ -27,6 +28,8 @@ mod write_large;
 mod writer;
 
 pub(crate) use cursor::TreeCursor;
+#[cfg(any(test, feature = "sim"))]
+pub use hooks::Intervention;
 pub(crate) use lookup::{Found, Owner};
 pub(crate) use open::{destroy, open};
 pub(crate) use state::Engine;

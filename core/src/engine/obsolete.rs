@@ -50,9 +50,12 @@ pub(crate) fn discard_made(env: &Env, made: &[FileName]) {
 }
 
 /// Deletes a whole database: CURRENT first, so that no half of it can be opened; foreign files
-/// stay, and with them the directory.
+/// stay, and with them the directory. Goes on where an earlier call was cut short.
 pub(crate) fn delete_all(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
-    fs.remove_file(&FileName::Current.path(dir))?;
+    let current = FileName::Current.path(dir);
+    if fs.kind(&current)? != PathKind::Absent {
+        fs.remove_file(&current)?;
+    }
     fs.sync_dir(dir)?;
     let mut empty = true;
     for entry in fs.list_dir(dir)? {

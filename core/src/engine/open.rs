@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use super::background;
 use super::flush;
+use super::hooks;
 use super::obsolete;
 use super::run_writer::open_table;
 use super::state::{Counters, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};
@@ -51,12 +52,15 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
     // Whoever had the lock before may have created or destroyed the database.
     let loaded = version::load(&*fs, dir)?;
     let listing = fs.list_dir(dir)?;
-    let (state, new_database) = match loaded {
+    let (mut state, new_database) = match loaded {
         Some(_) if options.error_if_exists => return Err(exists_error(dir)),
         Some(loaded) => (loaded.state, false),
         None if options.read_only || !options.create_if_missing => return Err(not_found(dir)),
         None => {
             refuse_foreign(dir, &listing)?;
+            if exists {
+                sync_existing(&*fs, dir)?;
+            }
             (VersionState::new(random_word(), random_word()), true)
         }
     };
@@ -71,11 +75,13 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         next_file: AtomicU64::new(next_file),
         counters: Counters::default(),
     };
+    if new_database {
+        commit_empty(&env, &mut state)?;
+    }
     let recovered = recover(&env, state, &listing)?;
     if options.read_only {
         return Ok(assemble(env, guard, recovered.last_seqno, recovered.view()?, None));
     }
-    let _ = new_database;
     start(env, guard, recovered)
 }
 
@@ -108,10 +114,29 @@ fn find(fs: &dyn FileSystem, dir: &Path, options: &Options) -> Result<bool> {
 }
 
 fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
-    fs.create_dir(dir)?;
+    if let Err(error) = fs.create_dir(dir) {
+        // Somebody else may have been faster; the lock decides who goes on.
+        return match fs.kind(dir)? {
+            PathKind::Directory => Ok(()),
+            _ => Err(error),
+        };
+    }
+    sync_parent(fs, dir)
+}
+
+fn sync_parent(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => fs.sync_dir(parent),
         _ => fs.sync_dir(Path::new(".")),
+    }
+}
+
+/// Makes durable the name of a directory that an earlier attempt may have created in vain. Whoever
+/// may not even read the parent did not create it.
+fn sync_existing(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    match sync_parent(fs, dir) {
+        Err(error) if error.kind() == ErrorKind::ReadOnly => Ok(()),
+        result => result,
     }
 }
 
@@ -128,6 +153,16 @@ fn refuse_foreign(dir: &Path, listing: &[DirEntry]) -> Result<()> {
             Err(Error::new(ErrorKind::InvalidArgument, message))
         }
     }
+}
+
+/// Makes the empty state of a new database the live one before it has any segment or table: when
+/// those are there without CURRENT, they are what is left of a database, not of its creation.
+fn commit_empty(env: &Env, state: &mut VersionState) -> Result<()> {
+    let number = env.new_file_number();
+    let mut edit = VersionEdit::new();
+    edit.next_file = Some(env.next_file.load(Ordering::Relaxed));
+    *state = state.with(&edit)?;
+    Manifest::create(&*env.fs, &env.dir, number, state).map(drop)
 }
 
 fn exists_error(dir: &Path) -> Error {
@@ -211,24 +246,31 @@ fn replay_log(
     flushed_seqno: SeqNo,
 ) -> Result<(Vec<Arc<MemPart>>, SeqNo)> {
     let mut parts: Vec<Arc<MemPart>> = Vec::new();
-    let mut newest = usize::MAX;
-    let replayed = replay(log, flushed_seqno, |record| {
-        if newest != record.segment_index {
-            newest = record.segment_index;
-            parts.insert(0, Arc::new(MemPart::new(Arc::clone(&log[newest]))));
-        }
-        let hash = hash_key(record.key, env.hash_seed);
-        let entry = MemEntry {
-            seqno: record.seqno,
-            kind: record.kind,
-            offset: record.offset,
-            value_len: record.value.len() as u32,
-        };
-        // SAFETY: nobody else knows this memtable yet.
-        unsafe { parts[0].memtable.insert(record.key, hash, entry) };
-        Ok(())
-    })?;
-    Ok((parts, replayed.last_seqno))
+    let mut newest = SegmentId::MAX;
+    let mut last_seqno = flushed_seqno;
+    // All of it at once: after a hole nothing may be replayed.
+    let wrong = hooks::planted(&env.dir, "replay beyond a hole");
+    for log in log.chunks(if wrong { 1 } else { log.len().max(1) }) {
+        let replayed = replay(log, last_seqno, |record| {
+            let segment = &log[record.segment_index];
+            if newest != segment.id() {
+                newest = segment.id();
+                parts.insert(0, Arc::new(MemPart::new(Arc::clone(segment))));
+            }
+            let hash = hash_key(record.key, env.hash_seed);
+            let entry = MemEntry {
+                seqno: record.seqno,
+                kind: record.kind,
+                offset: record.offset,
+                value_len: record.value.len() as u32,
+            };
+            // SAFETY: nobody else knows this memtable yet.
+            unsafe { parts[0].memtable.insert(record.key, hash, entry) };
+            Ok(())
+        })?;
+        last_seqno = replayed.last_seqno;
+    }
+    Ok((parts, last_seqno))
 }
 
 /// Turns what was recovered into a database that may write: flushes the memtables into new tables,
@@ -359,8 +401,7 @@ impl Engine {
         self.check_open()?;
         let _job = self.begin_job()?;
         self.freeze()?;
-        let view = self.view.load_full();
-        let newest = view.parts.get(1).map(|part| part.segment.id());
+        let newest = self.view.load().parts.get(1).map(|part| part.segment.id());
         let waiting = |newest: SegmentId| {
             let view = self.view.load();
             view.parts.iter().skip(1).any(|part| part.segment.id() <= newest)
@@ -428,12 +469,23 @@ impl Engine {
     }
 }
 
+/// Whether there is a database in `dir`, or what is left of one that is being destroyed.
+fn holds_files(fs: &dyn FileSystem, dir: &Path) -> Result<bool> {
+    match fs.kind(dir)? {
+        PathKind::Directory => {}
+        PathKind::Absent | PathKind::File | PathKind::Other => return Ok(false),
+    }
+    let own =
+        |entry: &DirEntry| !matches!(FileName::parse(&entry.name), None | Some(FileName::Lock));
+    Ok(fs.list_dir(dir)?.iter().any(own))
+}
+
 /// Deletes the database in `dir`: its own files, and the directory if that leaves it empty.
 pub(crate) fn destroy(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
     if dir.as_os_str().is_empty() {
         return Err(Error::new(ErrorKind::InvalidArgument, "the path of the database is empty"));
     }
-    if fs.kind(&FileName::Current.path(dir))? == PathKind::Absent {
+    if !holds_files(fs, dir)? {
         return Err(not_found(dir));
     }
     let guard = fs.lock(&FileName::Lock.path(dir), LockKind::Exclusive)?;

@@ -14,7 +14,7 @@ const FAN_IN: usize = 4;
 /// From so many runs on, the newest are merged whatever their sizes.
 const MOST_RUNS: usize = 12;
 /// A run whose tables are all this large is put beside its neighbour without a rewrite.
-const JOIN_TABLE_BYTES: u64 = 8 << 20;
+pub(crate) const JOIN_TABLE_BYTES: u64 = 8 << 20;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +35,15 @@ pub(crate) enum Job {
     },
 }
 
-/// The next job, or `None` when the shape is good. Runs in `busy` are left alone.
-pub(crate) fn pick(state: &VersionState, busy: &[RunId]) -> Option<Job> {
+/// The next job, or `None` when the shape is good. Runs in `busy` are left alone; tables of
+/// `join_bytes` are large.
+pub(crate) fn pick(state: &VersionState, busy: &[RunId], join_bytes: u64) -> Option<Job> {
     let runs = &state.runs;
     let free = |index: usize| !busy.contains(&runs[index].id);
     let joinable = |newer: &usize| {
         free(*newer)
             && free(newer + 1)
-            && large(&runs[*newer])
+            && large(&runs[*newer], join_bytes)
             && disjoint(&runs[*newer], &runs[newer + 1])
     };
     if let Some(newer) = (0..runs.len().saturating_sub(1)).find(joinable) {
@@ -85,8 +86,8 @@ fn window(sizes: &[u64], has_bottom: bool) -> Option<usize> {
     (count > MOST_RUNS).then_some(count.min(MOST_RUNS / 2).max(taken))
 }
 
-fn large(run: &RunMeta) -> bool {
-    run.tables.iter().all(|table| table.size_bytes >= JOIN_TABLE_BYTES)
+fn large(run: &RunMeta, join_bytes: u64) -> bool {
+    run.tables.iter().all(|table| table.size_bytes >= join_bytes)
 }
 
 fn disjoint(newer: &RunMeta, older: &RunMeta) -> bool {

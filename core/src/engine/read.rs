@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::hooks;
 use super::state::{Engine, lock};
 use super::view::View;
 use crate::checksum::hash_key;
@@ -21,25 +22,39 @@ impl Engine {
         read: impl FnOnce(&View, SeqNo) -> Result<T>,
     ) -> Result<T> {
         self.check_open()?;
-        let view = self.view.load();
-        let seqno = at.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        let (view, seqno) = self.pin_then_number(at, || self.view.load());
         read(&view, seqno)
     }
 
     /// Pins the current state for a longer read: the view first, then the number.
     pub(crate) fn pin(&self, at: Option<SeqNo>) -> Result<(Arc<View>, SeqNo)> {
         self.check_open()?;
-        let view = self.view.load_full();
-        let seqno = at.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
-        Ok((view, seqno))
+        Ok(self.pin_then_number(at, || self.view.load_full()))
+    }
+
+    /// Invariant PIN, and for tests the place between its halves.
+    #[inline(always)]
+    fn pin_then_number<V>(&self, at: Option<SeqNo>, pin: impl FnOnce() -> V) -> (V, SeqNo) {
+        let newest = || at.unwrap_or_else(|| self.visible.load(Ordering::Acquire));
+        if hooks::planted(&self.env.dir, "number before pin") {
+            let seqno = newest();
+            hooks::reach(&self.env.dir, "read: between");
+            return (pin(), seqno);
+        }
+        let view = pin();
+        hooks::reach(&self.env.dir, "read: between");
+        (view, newest())
     }
 
     /// Registers a snapshot of the newest state, under the lock under which flush and compaction
     /// read the list of snapshots.
     pub(crate) fn register_snapshot(&self) -> Result<SeqNo> {
+        let newest = || self.visible.load(Ordering::Acquire);
+        let too_early = hooks::planted(&self.env.dir, "number before lock").then(newest);
+        hooks::reach(&self.env.dir, "snapshot: before lock");
         let mut shared = lock(&self.shared);
         self.check_open()?;
-        let seqno = self.visible.load(Ordering::Acquire);
+        let seqno = too_early.unwrap_or_else(newest);
         *shared.snapshots.entry(seqno).or_insert(0) += 1;
         Ok(seqno)
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::hooks;
 use super::obsolete::discard_tables;
 use super::state::Env;
 use crate::checksum::hash_key;
@@ -33,19 +34,23 @@ pub(crate) struct RunWriter<'a> {
     numbers: Vec<FileNumber>,
     metas: Vec<TableMeta>,
     last_key: Vec<u8>,
+    table_size_bytes: u64,
 }
 
 impl<'a> RunWriter<'a> {
     /// A run whose sequence numbers are all at least `seqno_base`.
     pub(crate) fn new(env: &'a Env, seqno_base: SeqNo) -> RunWriter<'a> {
         let (numbers, metas, last_key) = (Vec::new(), Vec::new(), Vec::new());
-        RunWriter { env, seqno_base, builder: None, numbers, metas, last_key }
+        let table_size_bytes = hooks::limit(&env.dir, "table size", TABLE_SIZE_BYTES);
+        let builder = None;
+        RunWriter { env, seqno_base, builder, numbers, metas, last_key, table_size_bytes }
     }
 
     /// The next entry: ascending keys, the versions of a key newest first.
     pub(crate) fn add(&mut self, key: &[u8], seqno: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
-        let full = |builder: &TableBuilder| builder.file_size_estimate() >= TABLE_SIZE_BYTES;
-        if self.builder.as_ref().is_some_and(full) && self.last_key != key {
+        let full = |builder: &TableBuilder| builder.file_size_estimate() >= self.table_size_bytes;
+        let may_end = || self.last_key != key || hooks::planted(&self.env.dir, "key split");
+        if self.builder.as_ref().is_some_and(full) && may_end() {
             self.finish_table()?;
         }
         let builder = match &mut self.builder {

@@ -87,6 +87,8 @@ pub(crate) struct Change {
     pub(crate) retired_parts: Vec<SegmentId>,
     /// A memtable that takes the place of the active one, which is empty.
     pub(crate) new_active: Option<Arc<MemPart>>,
+    /// The number up to which the edit's own tables make writes visible.
+    pub(crate) publish: Option<SeqNo>,
 }
 
 /// What the next segment of the log is doing.
@@ -364,6 +366,11 @@ impl Engine {
         if let (Some(active), Some(first)) = (change.new_active, parts.first_mut()) {
             *first = active;
         }
+        if let Some(seqno) = change.publish {
+            // Number first: whoever pins the new view sees all of it. Under the lock of the list
+            // of snapshots: none may have the number and then find the old view.
+            self.visible.store(seqno, Ordering::Release);
+        }
         self.view.store(Arc::new(View { parts, version }));
         retire(self, files, &mut shared);
         shared.commits += 1;
@@ -379,8 +386,10 @@ impl Engine {
     /// names stay, and whoever opens the database next sees either state.
     fn write_edit(&self, files: &mut Files, edit: &VersionEdit, next: &VersionState) -> Result<()> {
         if files.manifest.size_bytes() < MANIFEST_LIMIT_BYTES {
-            return files.manifest.append(edit).map_err(|error| match error.kind() {
-                ErrorKind::DiskFull => error,
+            let appended = files.manifest.append(edit);
+            let clean = !files.manifest.is_in_doubt();
+            return appended.map_err(|error| match error.kind() {
+                ErrorKind::DiskFull if clean => error,
                 _ => self.poison(&error),
             });
         }

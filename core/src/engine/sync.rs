@@ -72,7 +72,7 @@ impl Engine {
         }
         let synced = writer.log.last_seqno();
         if let Err(error) = writer.log.append_empty(synced, Store::Map) {
-            self.append_failed(&error);
+            self.append_failed(&writer.log, &error);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::iter::head_of;
 use crate::memtable::{Inserted, Memtable};
 use crate::table::Table;
 use crate::types::{DEFAULT_KEYSPACE, FileNumber, SegmentId, SeqNo, ValuePointer};
@@ -64,14 +65,6 @@ pub(crate) struct View {
     /// Newest first. In a database that may write the first is the active one.
     pub(crate) parts: Vec<Arc<MemPart>>,
     pub(crate) version: Arc<Version>,
-}
-
-#[inline]
-fn head_of(key: &[u8]) -> u64 {
-    let mut head = [0; 8];
-    let len = key.len().min(8);
-    head[..len].copy_from_slice(&key[..len]);
-    u64::from_be_bytes(head)
 }
 
 impl Run {

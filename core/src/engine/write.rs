@@ -24,7 +24,7 @@ use crate::memtable::MemEntry;
 use crate::options::{Durability, WriteOptions};
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 use crate::version::SegmentMeta;
-use crate::vlog::{FrameSize, Prefill, Segment, SegmentIdentity, Stamp, Store};
+use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp, Store};
 
 impl Engine {
     /// Writes the entries of one batch; the answer is the last one's sequence number.
@@ -92,7 +92,7 @@ impl Engine {
             unsafe { memtable.insert(record.key, hash, entry) };
         });
         if let Err(error) = appended {
-            return Err(self.append_failed(&error));
+            return Err(self.append_failed(&writer.log, &error));
         }
         if writer.log.wants_window() {
             wake::want_window(self, writer.log.segment());
@@ -108,11 +108,13 @@ impl Engine {
         Ok(last)
     }
 
-    /// What a writer hears of a failed append. A full disk shows before anything is stored, so the
-    /// next write may go on when there is room; after any other failure none may.
+    /// What a writer hears of a failed append. A disk that is full before anything is stored leaves
+    /// the log as it was, so the next write may go on when there is room; after any other failure
+    /// none may.
     #[cold]
-    pub(crate) fn append_failed(&self, error: &Error) -> Error {
-        if error.kind() == ErrorKind::DiskFull { error.clone() } else { self.poison(error) }
+    pub(crate) fn append_failed(&self, log: &LogWriter, error: &Error) -> Error {
+        let harmless = error.kind() == ErrorKind::DiskFull && !log.is_in_doubt();
+        if harmless { error.clone() } else { self.poison(error) }
     }
 
     #[inline]
@@ -158,8 +160,9 @@ impl Engine {
         let capacity = writer.part.segment.identity().size_bytes;
         let segment = self.take_segment(self.next_segment_size(capacity, least), least)?;
         let part = Arc::new(MemPart::new(Arc::clone(&segment)));
-        if let Err(error) = writer.log.rotate(segment) {
-            return Err(self.append_failed(&error));
+        if let Err(error) = writer.log.rotate(Arc::clone(&segment)) {
+            self.give_back(segment);
+            return Err(self.append_failed(&writer.log, &error));
         }
         writer.part = Arc::clone(&part);
         writer.asked_for_segment = false;
@@ -196,7 +199,19 @@ impl Engine {
         };
         drop(shared);
         // Replay follows segments by number, so an unused one must not stay in front.
-        self.create_segment(size_bytes, unsuitable.map(|segment| segment.id()))
+        let replaced = unsuitable.as_ref().map(|segment| segment.id());
+        let created = self.create_segment(size_bytes, replaced);
+        if created.is_err()
+            && let Some(segment) = unsuitable
+        {
+            self.give_back(segment);
+        }
+        created
+    }
+
+    /// Keeps a registered segment that could not be used for the next rotation.
+    fn give_back(&self, segment: Arc<Segment>) {
+        lock(&self.shared).next_segment = NextSegment::Ready(segment);
     }
 
     /// Creates a segment and registers it, in one edit with the removal of `replaced`.

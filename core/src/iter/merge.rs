@@ -15,15 +15,21 @@ use crate::error::Result;
 /// kept beside it, so most comparisons touch no key.
 pub(crate) struct Merge<C> {
     children: Vec<C>,
-    heads: Vec<u64>,
-    heap: Vec<u32>,
+    heap: Vec<Head>,
     forward: bool,
+}
+
+/// A valid child and the first eight bytes of its key.
+#[derive(Clone, Copy)]
+struct Head {
+    head: u64,
+    child: u32,
 }
 
 /// The first eight bytes of a key, big-endian, padded with zeros: keys order as their heads do
 /// unless the heads are equal.
 #[inline]
-fn head_of(key: &[u8]) -> u64 {
+pub(crate) fn head_of(key: &[u8]) -> u64 {
     match key.first_chunk::<8>() {
         Some(head) => u64::from_be_bytes(*head),
         None => {
@@ -37,8 +43,8 @@ fn head_of(key: &[u8]) -> u64 {
 impl<C: Cursor> Merge<C> {
     /// A merge of `children`, newest first; invalid until a seek.
     pub(crate) fn new(children: Vec<C>) -> Merge<C> {
-        let count = children.len();
-        Merge { children, heads: vec![0; count], heap: Vec::with_capacity(count), forward: true }
+        let heap = Vec::with_capacity(children.len());
+        Merge { children, heap, forward: true }
     }
 
     /// The child that has the current entry.
@@ -47,7 +53,13 @@ impl<C: Cursor> Merge<C> {
     /// When there is none.
     #[inline]
     pub(crate) fn current(&self) -> &C {
-        &self.children[self.heap[0] as usize]
+        &self.children[self.heap[0].child as usize]
+    }
+
+    /// The first eight bytes of the current key; see [`head_of`].
+    #[inline]
+    pub(crate) fn head(&self) -> u64 {
+        self.heap[0].head
     }
 
     /// Whether there is a current entry.
@@ -87,7 +99,7 @@ impl<C: Cursor> Merge<C> {
     /// One entry onward in the direction of the last seek.
     #[inline]
     pub(crate) fn advance(&mut self) -> Result<()> {
-        let top = self.heap[0] as usize;
+        let top = self.heap[0].child as usize;
         let child = &mut self.children[top];
         let moved = if self.forward { child.next() } else { child.prev() };
         if let Err(error) = moved {
@@ -95,7 +107,7 @@ impl<C: Cursor> Merge<C> {
             return Err(error);
         }
         if child.valid() {
-            self.heads[top] = head_of(child.key());
+            self.heap[0].head = head_of(child.key());
         } else {
             self.heap.swap_remove(0);
         }
@@ -108,8 +120,7 @@ impl<C: Cursor> Merge<C> {
     fn build(&mut self) {
         for (index, child) in self.children.iter().enumerate() {
             if child.valid() {
-                self.heads[index] = head_of(child.key());
-                self.heap.push(index as u32);
+                self.heap.push(Head { head: head_of(child.key()), child: index as u32 });
             }
         }
         for position in (0..self.heap.len() / 2).rev() {
@@ -119,13 +130,12 @@ impl<C: Cursor> Merge<C> {
 
     /// Whether child `a` comes before child `b` in the direction of the merge.
     #[inline]
-    fn before(&self, a: u32, b: u32) -> bool {
-        let (left, right) = (a as usize, b as usize);
-        let order = self.heads[left]
-            .cmp(&self.heads[right])
-            .then_with(|| self.children[left].key().cmp(self.children[right].key()));
+    fn before(&self, a: Head, b: Head) -> bool {
+        let order = a.head.cmp(&b.head).then_with(|| {
+            self.children[a.child as usize].key().cmp(self.children[b.child as usize].key())
+        });
         match order {
-            Ordering::Equal => a < b,
+            Ordering::Equal => a.child < b.child,
             Ordering::Less => self.forward,
             Ordering::Greater => !self.forward,
         }
@@ -240,7 +250,7 @@ mod tests {
         merge.seek(b"").unwrap();
         let mut indices = Vec::new();
         while merge.valid() {
-            indices.push(merge.heap[0]);
+            indices.push(merge.heap[0].child);
             merge.advance().unwrap();
         }
         assert_eq!(indices, [0, 1, 2, 0, 1, 2]);

@@ -3,7 +3,7 @@
 
 mod merge;
 
-pub(crate) use merge::Merge;
+pub(crate) use merge::{Merge, head_of};
 
 use crate::error::Result;
 

@@ -40,6 +40,9 @@ struct Buffer {
     bypass: bool,
 }
 
+/// Keys up to this length need no second allocation.
+const KEY_CAPACITY: usize = 64;
+
 /// A cursor. Before the first seek, after an error, and beyond either end it is not valid; then
 /// `next` and `prev` do nothing.
 pub(crate) struct TableIter {
@@ -76,7 +79,7 @@ impl TableIter {
             shape: Shape::default(),
             block_start: 0,
             valid: false,
-            key: Vec::new(),
+            key: Vec::with_capacity(KEY_CAPACITY),
             seqno: 0,
             kind: Kind::Put,
             older: false,

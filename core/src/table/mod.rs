@@ -28,3 +28,6 @@ mod verify;
 pub(crate) use builder::{TableBuilder, TableParams};
 pub(crate) use iterator::{IterMode, TableIter};
 pub(crate) use reader::Table;
+
+#[cfg(test)]
+pub(crate) use tests::documented;

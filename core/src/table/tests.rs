@@ -1,6 +1,7 @@
 //! Tests of whole tables: a model, every place where bytes can be damaged, and the odd shapes.
 
 mod damage;
+pub(crate) mod documented;
 mod model;
 mod shapes;
 

@@ -30,10 +30,10 @@ pub(super) const RECORD_HEADER_LEN: usize = 24;
 pub(super) const GROW_LEN: u64 = RECORD_HEADER_LEN as u64 + 8;
 
 /// Seed of the header's checksum: "manifest" in ASCII.
-const HEADER_SEED: u64 = 0x6d61_6e69_6665_7374;
+pub(super) const HEADER_SEED: u64 = 0x6d61_6e69_6665_7374;
 
 /// Seed of the checksum in `CURRENT`: "current" in ASCII.
-const CURRENT_SEED: u64 = 0x0063_7572_7265_6e74;
+pub(super) const CURRENT_SEED: u64 = 0x0063_7572_7265_6e74;
 
 /// Longest `CURRENT`.
 pub(super) const MAX_CURRENT_LEN: u64 = 64;

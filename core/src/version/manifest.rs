@@ -21,7 +21,7 @@ use crate::fs::{File, FileSystem};
 use crate::types::FileNumber;
 
 /// Manifests grow by multiples of this.
-const STEP: u64 = 16 << 10;
+pub(super) const STEP: u64 = 16 << 10;
 
 /// The live manifest, open for appending by the one thread that may.
 #[derive(Debug)]
@@ -82,6 +82,11 @@ impl Manifest {
     /// Bytes that its edits take; when it has become large a new one is shorter.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.end
+    }
+
+    /// Whether a write or sync has failed, so that its last edit may or may not be durable.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.poison.is_some()
     }
 
     fn write_new(

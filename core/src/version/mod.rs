@@ -24,3 +24,6 @@ pub(crate) use state::VersionState;
 mod samples;
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::documented;

@@ -5,6 +5,8 @@
 //! is loaded afterwards is the last acknowledged state, or one that was being made (ACK, ATOM,
 //! STICKY, RECOV, DETECT). Planted bugs show that each of these checks can fail.
 
+pub(crate) mod documented;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -20,3 +20,6 @@ pub(crate) use frame::FrameSize;
 pub(crate) use replay::replay;
 pub(crate) use segment::{OpenFor, Prefill, Segment};
 pub(crate) use writer::{LogWriter, Stamp, Store};
+
+#[cfg(test)]
+pub(crate) use tests::documented;

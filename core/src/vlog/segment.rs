@@ -48,6 +48,8 @@ pub(crate) struct Segment {
     path: PathBuf,
     region: Region,
     sealed: AtomicBool,
+    /// A sync has failed: the system may have put older bytes back, so every read is verified.
+    suspect: AtomicBool,
     handle: Mutex<Handle>,
     /// One bit per KiB: the large record that starts there has been found intact.
     verified: OnceLock<Box<[AtomicU64]>>,
@@ -62,7 +64,6 @@ struct Handle {
 }
 
 /// A record whose checksum has been verified.
-#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRecord<'a> {
     /// Put or Delete.
@@ -106,6 +107,7 @@ impl Segment {
             path: path.to_path_buf(),
             region,
             sealed: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
             handle: Mutex::new(Handle { file: Some(file), failure: None }),
             verified: OnceLock::new(),
             ahead: Mutex::new(Some(ahead)),
@@ -142,6 +144,7 @@ impl Segment {
             path: path.to_path_buf(),
             region,
             sealed: AtomicBool::new(true),
+            suspect: AtomicBool::new(false),
             handle: Mutex::new(Handle { file, failure: None }),
             verified: OnceLock::new(),
             ahead: Mutex::new(None),
@@ -165,14 +168,27 @@ impl Segment {
     }
 
     /// The value of the record at `offset`, whose lengths the caller knows from a memtable. Costs a
-    /// bounds check and verifies nothing. Only for records that were published.
+    /// bounds check and verifies nothing, unless a sync has failed. Only for records that were
+    /// published.
     #[inline]
     pub(crate) fn value(&self, offset: u64, key_len: usize, value_len: u32) -> Result<&[u8]> {
+        if self.suspect.load(Ordering::Relaxed) {
+            return self.suspect_value(offset, key_len, value_len);
+        }
         let start = offset.saturating_add((RECORD_HEADER_LEN + key_len) as u64);
         match usize::try_from(start).ok().and_then(|at| self.region.get(at, value_len as usize)) {
             Some(value) => Ok(value),
             None => Err(self.corrupt(offset, "record reaches beyond the end of its segment")),
         }
+    }
+
+    #[cold]
+    fn suspect_value(&self, offset: u64, key_len: usize, value_len: u32) -> Result<&[u8]> {
+        let record = self.record(offset)?;
+        if record.key.len() != key_len || record.value.len() != value_len as usize {
+            return Err(self.corrupt(offset, "record is not the one that was written"));
+        }
+        Ok(record.value)
     }
 
     /// The value of the record at `offset`, to which a table's pointer for `key` leads. The record
@@ -191,7 +207,6 @@ impl Segment {
     }
 
     /// The record at `offset`, verified on every call.
-    #[cfg(test)]
     pub(crate) fn record(&self, offset: u64) -> Result<StoredRecord<'_>> {
         let record = self.raw_record(offset)?;
         self.verify(offset, &record)?;
@@ -215,11 +230,17 @@ impl Segment {
             Ok(()) if sealed => handle.file = None,
             Ok(()) => {}
             Err(error) => {
+                self.suspect.store(true, Ordering::Release);
                 handle.failure = Some(error.clone());
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Whether a sync has failed.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
     }
 
     /// Says that nothing will be appended any more. Does not wait for a sync under way.

@@ -3,6 +3,7 @@
 
 mod crashes;
 mod damage;
+pub(crate) mod documented;
 mod faults;
 mod roundtrip;
 

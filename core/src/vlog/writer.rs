@@ -215,6 +215,11 @@ impl LogWriter {
         Ok(before)
     }
 
+    /// Whether something failed in the middle of an append, so that nobody knows what is stored.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.failure.is_some()
+    }
+
     #[inline]
     fn advance(&mut self, size: FrameSize, checksum: u64, last_seqno: SeqNo) -> Appended {
         let offset = self.offset;

@@ -1,6 +1,6 @@
 //! The API on a real directory.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use toykv::{Db, Options, ScanOptions, WriteBatch, WriteOptions};
 
@@ -91,6 +91,21 @@ fn batches_larger_than_a_segment_are_atomic_and_counted() {
 }
 
 #[test]
+fn what_is_flushed_leaves_no_file_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    // At any one time a thread in the background may still look at a file.
+    let clean = (0..20).any(|i| {
+        db.put(&key(i), b"small").unwrap();
+        db.flush().unwrap();
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let segments = names.filter(|path| path.extension().is_some_and(|end| end == "vlog"));
+        segments.count() == db.stats().segments
+    });
+    assert!(clean);
+}
+
+#[test]
 fn popping_from_both_ends_empties_the_database_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), &small()).unwrap();
@@ -114,4 +129,26 @@ fn popping_from_both_ends_empties_the_database_in_order() {
     assert_eq!(db.pop_first().unwrap(), None);
     assert_eq!(db.pop_last().unwrap(), None);
     assert!(db.is_empty().unwrap());
+}
+
+#[test]
+fn the_progress_callback_of_a_compaction_may_use_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path().join("db"), &small()).unwrap();
+    for round in 0..2 {
+        for i in 0..5_000 {
+            db.put(&key(i), &value(i + round)).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    let mut calls = 0;
+    let mut progress = |_| {
+        calls += 1;
+        assert_eq!(db.snapshot().unwrap().seqno(), db.stats().seqno);
+        db.put(b"from the callback", &[calls]).unwrap();
+        ControlFlow::Continue(())
+    };
+    db.compact_with(Bound::Unbounded, Bound::Unbounded, &mut progress).unwrap();
+    assert!(calls > 0);
+    assert_eq!(db.get(b"from the callback").unwrap().as_deref(), Some(&[calls][..]));
 }

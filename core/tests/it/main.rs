@@ -1,3 +1,15 @@
 //! Black-box tests of the engine: the API, its model, recovery and damage.
 
+mod bad_input;
 mod basic;
+mod concurrent;
+mod crash;
+mod crash_model;
+mod crash_threads;
+mod damage;
+mod faults;
+mod kill;
+mod model;
+mod oracle;
+mod races;
+mod support;

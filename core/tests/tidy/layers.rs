@@ -33,6 +33,7 @@ const ENGINE_SHARED: &[&str] = &[
     "count",
     "pick",
     "obsolete",
+    "hooks",
     "wake",
     "writer",
 ];

@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - the lock belongs to one descriptor, so a second opener in the same process is refused too;
-//! - it is let go by closing, never by `LOCK_UN`: a forked child that drops its copy of the guard
-//!   does not take the lock from the parent;
+//! - only the process that took it lets it go by `LOCK_UN`: a forked child that drops its copy of
+//!   the guard does not take the lock from the parent, and one that has not begun its own program
+//!   yet does not keep it;
 //! - what the file says about its holder is for the message only and decides nothing.
 
 use std::fs;
@@ -26,7 +27,25 @@ const MAX_TRIES: usize = 100;
 /// Holds the lock while it exists; a lock file that is not there needs no holding.
 #[derive(Debug)]
 struct OsLock {
-    _file: Option<fs::File>,
+    file: Option<fs::File>,
+    pid: u32,
+}
+
+impl OsLock {
+    fn new(file: Option<fs::File>) -> OsLock {
+        OsLock { file, pid: std::process::id() }
+    }
+}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file
+            && self.pid == std::process::id()
+        {
+            // SAFETY: no memory is passed; the descriptor is open while `file` lives.
+            unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
+        }
+    }
 }
 
 impl LockGuard for OsLock {}
@@ -43,7 +62,7 @@ pub(super) fn lock(path: &Path, kind: LockKind) -> Result<Box<dyn LockGuard>> {
         let file = match open_regular(path, &options, "lock") {
             Ok(file) => file,
             Err(error) if kind == LockKind::Shared && error.os_error() == Some(libc::ENOENT) => {
-                return Ok(Box::new(OsLock { _file: None }));
+                return Ok(Box::new(OsLock::new(None)));
             }
             Err(error) => return Err(error),
         };
@@ -53,7 +72,7 @@ pub(super) fn lock(path: &Path, kind: LockKind) -> Result<Box<dyn LockGuard>> {
                 // On a full disk the message of the next opener is poorer; the lock still holds.
                 write_words(&file).ok();
             }
-            return Ok(Box::new(OsLock { _file: Some(file) }));
+            return Ok(Box::new(OsLock::new(Some(file))));
         }
     }
     Err(Error::io("lock", path, &io::Error::other("the file is replaced again and again")))

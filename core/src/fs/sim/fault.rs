@@ -133,6 +133,9 @@ pub enum Effect {
     /// A sync puts the durable bytes back in place of what it could not write; other operations:
     /// nothing.
     Reverted,
+    /// Nothing, and of a write or a sync, also of a directory, the caller hears that all is well:
+    /// a planted bug, for tests that must notice it. Other operations fail.
+    Lie,
 }
 
 /// How often a fault strikes.

@@ -197,6 +197,7 @@ impl FileNode {
             match effect {
                 None | Some(Effect::Done) => self.write_back(index),
                 Some(Effect::Half) if index.is_multiple_of(2) => self.write_back(index),
+                Some(Effect::Lie) => {}
                 Some(Effect::Half | Effect::Nothing) => {
                     self.given_up.insert(index, page);
                 }

@@ -46,6 +46,7 @@ impl SimDisk {
         let mut state = self.state();
         let result = match state.begin(&mut operation) {
             Ok(Begun::Whole) => body(&mut state, None),
+            Ok(Begun::Failing(_, Effect::Lie)) => body(&mut state, Some(Effect::Lie)),
             Ok(Begun::Failing(number, effect)) => {
                 // Whatever the body answers, the caller hears of the fault.
                 drop(body(&mut state, Some(effect)));
@@ -65,7 +66,9 @@ impl SimDisk {
     ) -> Result<T> {
         self.operate(target, |state, effect| match effect {
             None | Some(Effect::Done) => body(state),
-            Some(Effect::Nothing | Effect::Half | Effect::Reverted) => Err(errno(libc::EIO)),
+            Some(Effect::Nothing | Effect::Half | Effect::Reverted | Effect::Lie) => {
+                Err(errno(libc::EIO))
+            }
         })
     }
 
@@ -154,7 +157,14 @@ impl FileSystem for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
-        self.whole(Target::new(OpKind::SyncDir, dir), |state| {
+        self.operate(Target::new(OpKind::SyncDir, dir), |state, effect| {
+            match effect {
+                None | Some(Effect::Done) => {}
+                Some(Effect::Lie) => return Ok(()),
+                Some(Effect::Nothing | Effect::Half | Effect::Reverted) => {
+                    return Err(errno(libc::EIO));
+                }
+            }
             let node = state.need(dir)?;
             state.expect_directory(node)?;
             state.names.sync(node);
@@ -166,6 +176,7 @@ impl FileSystem for SimDisk {
     fn lock(&self, path: &Path, kind: LockKind) -> Result<Box<dyn LockGuard>> {
         let held = self.operate(Target::new(OpKind::Lock, path), |state, effect| match effect {
             None => take_lock(state, path, kind),
+            Some(Effect::Lie) => Err(errno(libc::EIO)),
             // A lock that is taken while its taker hears of a failure would stay for ever.
             Some(_) => Ok(None),
         });
@@ -327,7 +338,7 @@ impl File for SimFile {
             let data = match effect {
                 None | Some(Effect::Done) => data,
                 Some(Effect::Half) => &data[..data.len() / 2],
-                Some(Effect::Nothing | Effect::Reverted) => &[],
+                Some(Effect::Nothing | Effect::Reverted | Effect::Lie) => &[],
             };
             if offset.checked_add(data.len() as u64).is_none() {
                 return Err(errno(libc::EFBIG));

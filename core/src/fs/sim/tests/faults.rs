@@ -217,3 +217,27 @@ fn a_sync_that_failed_keeps_the_size_undurable() {
     assert!(found.contains(&some(b"1234")) && found.contains(&some(b"1234\0\0\0\0")), "{found:?}");
     assert!(!found.contains(&some(b"12345678")), "given up");
 }
+
+#[test]
+fn a_lie_does_nothing_and_reports_success() {
+    let disk = disk();
+    let file = durable(&disk, "/db/f", b"old");
+    disk.fail(Fault::when(|_| true).effect(Effect::Lie).forever());
+    file.write_at(b"lost", 0).unwrap();
+    disk.clear_faults();
+    assert_eq!(disk.read_file("/db/f").unwrap(), b"old");
+    file.write_at(b"new", 0).unwrap();
+    disk.create(path("/db/g")).unwrap();
+    disk.fail(Fault::when(|_| true).effect(Effect::Lie).forever());
+    file.sync_data().unwrap();
+    disk.sync_dir(path("/db")).unwrap();
+    assert!(disk.create(path("/db/h")).is_err());
+    assert!(disk.lock(path("/db/LOCK"), LockKind::Exclusive).is_err());
+    let image = disk.crash_image(&CrashPolicy::DROP_ALL, 1);
+    assert_eq!(image.read_file("/db/f").unwrap(), b"old");
+    assert!(image.read_file("/db/g").is_err());
+    disk.clear_faults();
+    file.sync_data().unwrap();
+    let image = disk.crash_image(&CrashPolicy::DROP_ALL, 1);
+    assert_eq!(image.read_file("/db/f").unwrap(), b"new");
+}

@@ -1,0 +1,324 @@
+//! What crash and fault tests compare a database with: the history of its commits, and the checks
+//! that a recovered database is exactly one of the states that the history allows.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use toykv::sim::SimDisk;
+use toykv::{Db, Durability, ErrorKind, Options, Result, ScanOptions, WriteBatch, WriteOptions};
+
+pub(crate) const PATH: &str = "/db";
+
+pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// One commit: keys with their new values, or none for a delete.
+pub(crate) type Commit = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Every commit in order, and how many of them which crash must leave.
+#[derive(Clone, Default)]
+pub(crate) struct History {
+    base: Map,
+    commits: Vec<Commit>,
+    /// So many were acknowledged as surviving power loss.
+    pub(crate) durable: usize,
+    /// So many were acknowledged while the power was still on: they survive the process.
+    pub(crate) kept: usize,
+    /// A destroy has begun: nothing at all may be left.
+    pub(crate) may_be_gone: bool,
+    /// A destroy was acknowledged: nothing must be left.
+    pub(crate) is_gone: bool,
+}
+
+impl History {
+    /// A history that begins with what is there.
+    pub(crate) fn starting_with(base: Map) -> History {
+        History { base, ..History::default() }
+    }
+
+    /// A commit is about to be tried.
+    pub(crate) fn begin(&mut self, commit: Commit) {
+        self.commits.push(commit);
+    }
+
+    /// The newest commit has failed and must not be there.
+    pub(crate) fn withdraw(&mut self) {
+        self.commits.pop();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.commits.len()
+    }
+
+    /// The state after every commit that was tried.
+    pub(crate) fn newest(&self) -> Map {
+        self.state(self.commits.len())
+    }
+
+    /// The state after the first `count` commits.
+    pub(crate) fn state(&self, count: usize) -> Map {
+        let mut state = self.base.clone();
+        for (key, value) in self.commits.iter().take(count).flatten() {
+            match value {
+                Some(value) => state.insert(key.clone(), value.clone()),
+                None => state.remove(key),
+            };
+        }
+        state
+    }
+
+    /// After which number of commits, at least `least`, the state was `found`; the largest.
+    pub(crate) fn matching(&self, found: &Map, least: usize) -> Option<usize> {
+        let mut state: BTreeMap<&[u8], &[u8]> =
+            self.base.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+        let differs = |state: &BTreeMap<&[u8], &[u8]>, key: &[u8]| {
+            usize::from(state.get(key).copied() != found.get(key).map(|value| &value[..]))
+        };
+        let other = state.keys().filter(|key| !found.contains_key(**key)).count();
+        let mut wrong = other + found.keys().map(|key| differs(&state, key)).sum::<usize>();
+        let mut best = (wrong == 0 && least == 0).then_some(0);
+        for (index, commit) in self.commits.iter().enumerate() {
+            for (key, value) in commit {
+                wrong -= differs(&state, key);
+                match value {
+                    Some(value) => state.insert(key, value),
+                    None => state.remove(&key[..]),
+                };
+                wrong += differs(&state, key);
+            }
+            if wrong == 0 && index + 1 >= least {
+                best = Some(index + 1);
+            }
+        }
+        best
+    }
+
+    /// Keys that were ever written.
+    fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.commits.iter().flatten().map(|(key, _)| key)
+    }
+}
+
+/// Everything in a database, read in every way; the ways must agree.
+pub(crate) fn read_all(db: &Db) -> Result<Map, String> {
+    let text = |error: toykv::Error| error.to_string();
+    let forward = db.scan(&ScanOptions::new()).map_err(text)?;
+    let forward: Vec<_> = forward.collect::<Result<_>>().map_err(text)?;
+    if !forward.is_sorted_by(|a, b| a.0 < b.0) {
+        return Err("a scan is not in order".into());
+    }
+    let backward = db.scan(&ScanOptions::new().reverse(true)).map_err(text)?;
+    let backward: Vec<_> = backward.collect::<Result<_>>().map_err(text)?;
+    if !forward.iter().eq(backward.iter().rev()) {
+        return Err("a reverse scan shows something else than a forward one".into());
+    }
+    let len = db.len().map_err(text)?;
+    if len != forward.len() as u64 {
+        return Err(format!("len() says {len}, a scan finds {}", forward.len()));
+    }
+    for (key, value) in &forward {
+        if db.get(key).map_err(text)?.as_deref() != Some(&value[..]) {
+            return Err(format!("get and scan differ at {key:?}"));
+        }
+    }
+    Ok(forward.into_iter().collect())
+}
+
+/// Checks that an open database shows a state of the history with at least `least` commits, and
+/// answers with how many.
+pub(crate) fn check_db(db: &Db, history: &History, least: usize) -> Result<usize, String> {
+    let found = read_all(db)?;
+    for key in history.keys().filter(|key| !found.contains_key(*key)) {
+        if db.contains(key).map_err(|error| error.to_string())? {
+            return Err(format!("{key:?} is there for contains but not for scans"));
+        }
+    }
+    if history.is_gone || history.may_be_gone && found.is_empty() {
+        return if found.is_empty() { Ok(0) } else { Err("a destroyed database is back".into()) };
+    }
+    history.matching(&found, least).ok_or_else(|| {
+        let any = history.matching(&found, 0);
+        format!(
+            "{} keys are no state after {least} to {} commits (durable {}, kept {}); they are {}",
+            found.len(),
+            history.len(),
+            history.durable,
+            history.kept,
+            any.map_or("no state at all".into(), |count| format!("the state after {count}")),
+        )
+    })
+}
+
+/// Opens what a crash left and checks it; see [`check_db`]. Ends with a close.
+pub(crate) fn check_disk(
+    disk: &SimDisk,
+    options: &Options,
+    history: &History,
+    least: usize,
+) -> Result<usize, String> {
+    let db = open_rest(disk, options, history).map_err(|error| format!("open: {error}"))?;
+    let count = check_db(&db, history, least)?;
+    db.close().map_err(|error| format!("close: {error}"))?;
+    Ok(count)
+}
+
+/// Opens what a crash left. The rest of a destroyed database is refused, and can be destroyed.
+pub(crate) fn open_rest(disk: &SimDisk, options: &Options, history: &History) -> Result<Db> {
+    match disk.open_db(PATH, options) {
+        Err(error) if history.may_be_gone && error.kind() == ErrorKind::Corruption => {
+            assert!(error.to_string().contains("CURRENT"), "{error}");
+            disk.destroy_db(PATH)?;
+            disk.open_db(PATH, options)
+        }
+        result => result,
+    }
+}
+
+/// A script under way: a database, and the history of what was tried.
+pub(crate) struct Run {
+    pub(crate) disk: SimDisk,
+    pub(crate) options: Options,
+    pub(crate) history: History,
+    /// Before the write with this index the power goes off.
+    pub(crate) cut_at_write: Option<u64>,
+    db: Option<Db>,
+}
+
+impl Run {
+    pub(crate) fn new(disk: SimDisk, options: Options) -> Run {
+        Run { disk, options, history: History::default(), cut_at_write: None, db: None }
+    }
+
+    pub(crate) fn open(&mut self) -> Result<()> {
+        self.db = Some(self.disk.open_db(PATH, &self.options)?);
+        Ok(())
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        self.db.as_ref().expect("the script has opened the database")
+    }
+
+    /// Tries a commit: a put or delete when it has one entry, otherwise a batch.
+    pub(crate) fn write(&mut self, commit: Commit, durability: Durability) -> Result<()> {
+        let options = WriteOptions::new().durability(durability);
+        if self.cut_at_write == Some(self.history.len() as u64) {
+            self.disk.power_off();
+        }
+        self.history.begin(commit.clone());
+        let db = self.db();
+        match &commit[..] {
+            [(key, Some(value))] => db.put_with(key, value, &options)?,
+            [(key, None)] => db.delete_with(key, &options)?,
+            entries => {
+                let mut batch = WriteBatch::new();
+                for (key, value) in entries {
+                    match value {
+                        Some(value) => batch.put(key, value)?,
+                        None => batch.delete(key)?,
+                    }
+                }
+                db.write_with(&batch, &options)?
+            }
+        };
+        self.acknowledged(durability == Durability::Sync);
+        Ok(())
+    }
+
+    /// A batch that no memtable takes: durable whatever was asked.
+    pub(crate) fn write_oversized(&mut self, commit: Commit) -> Result<()> {
+        self.write(commit, Durability::Process)?;
+        self.acknowledged(true);
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, durable: bool) {
+        if durable {
+            self.history.durable = self.history.len();
+        }
+        if !self.disk.is_off() {
+            self.history.kept = self.history.len();
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: u64, value: Vec<u8>, durability: Durability) -> Result<()> {
+        self.write(vec![(key_of(key), Some(value))], durability)
+    }
+
+    pub(crate) fn delete(&mut self, key: u64, durability: Durability) -> Result<()> {
+        self.write(vec![(key_of(key), None)], durability)
+    }
+
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.db().sync()?;
+        self.acknowledged(true);
+        Ok(())
+    }
+
+    pub(crate) fn compact(&self) -> Result<()> {
+        self.db().compact(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    pub(crate) fn close(&mut self) -> Result<()> {
+        self.db().close()?;
+        self.db = None;
+        self.acknowledged(true);
+        Ok(())
+    }
+
+    pub(crate) fn reopen(&mut self) -> Result<()> {
+        self.close()?;
+        self.open()
+    }
+
+    pub(crate) fn destroy(&mut self) -> Result<()> {
+        self.history.may_be_gone = true;
+        self.disk.destroy_db(PATH)?;
+        self.history.is_gone = true;
+        Ok(())
+    }
+
+    /// The process is gone: nothing is written any more.
+    pub(crate) fn drop_db(&mut self) {
+        self.db = None;
+    }
+}
+
+pub(crate) fn key_of(key: u64) -> Vec<u8> {
+    format!("key-{key:05}").into_bytes()
+}
+
+/// Bytes that tell from which write they are.
+pub(crate) fn value_of(tag: u64, len: usize) -> Vec<u8> {
+    let mut value = format!("value {tag} of {len} bytes ").into_bytes();
+    let mut state = tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while value.len() < len {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        value.extend_from_slice(&state.to_be_bytes());
+    }
+    value.truncate(len);
+    value
+}
+
+/// Small numbers that differ from seed to seed and not from run to run.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub(crate) fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.word() % end
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len() as u64) as usize]
+    }
+}
