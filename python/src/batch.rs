@@ -95,7 +95,7 @@ impl WriteBatch {
         };
         let sync = sync.or(target.sync);
         let mut batch = std::mem::take(&mut *self.lock(py));
-        let outcome = target.handle.write(py, &batch, sync);
+        let outcome = target.handle.write_batch(py, &batch, sync);
         if outcome.is_err() {
             let mut now = self.lock(py);
             quick(py, || batch.append(&now))?;

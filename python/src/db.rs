@@ -21,6 +21,9 @@ use crate::options::Options;
 use crate::reader::{Reader, Source};
 use crate::snapshot::Snapshot;
 
+/// Up to this size a write is over before another thread could have been woken.
+const SHORT_WRITE_BYTES: usize = 32 << 10;
+
 /// How often a long call looks whether the user pressed Ctrl-C.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -59,15 +62,38 @@ impl Handle {
         }
     }
 
+    /// Makes a write of about `size` bytes. A short one that has to wait for nothing keeps the
+    /// interpreter's lock.
+    pub(crate) fn write<T: Send>(
+        &self,
+        py: Python<'_>,
+        size: usize,
+        sync: Option<bool>,
+        write: impl Fn(&toykv::Db, &WriteOptions) -> toykv::Result<T> + Send + Sync,
+    ) -> PyResult<T> {
+        let options = self.write_options(sync);
+        if size <= SHORT_WRITE_BYTES && !sync.unwrap_or(self.is_sync) {
+            let impatient = options.no_wait(true);
+            let written = quick(py, || match write(self.db()?, &impatient) {
+                Err(error) if error.kind() == ErrorKind::WouldStall => Ok(None),
+                outcome => outcome.map(Some),
+            })?;
+            if let Some(answer) = written {
+                return Ok(answer);
+            }
+        }
+        waiting(py, || write(self.db()?, &options))
+    }
+
     /// Writes a batch.
-    pub(crate) fn write(
+    pub(crate) fn write_batch(
         &self,
         py: Python<'_>,
         batch: &toykv::WriteBatch,
         sync: Option<bool>,
     ) -> PyResult<()> {
-        let options = self.write_options(sync);
-        waiting(py, || self.db()?.write_with(batch, &options)).map(drop)
+        let size = batch.size_bytes();
+        self.write(py, size, sync, |db, options| db.write_with(batch, options).map(drop))
     }
 
     /// `sync=False` in a database whose writes are durable by default means: within the interval.
@@ -145,16 +171,15 @@ impl Db {
         sync: Option<bool>,
     ) -> PyResult<()> {
         let (key, value) = (&*key, &*value);
-        let options = self.handle.write_options(sync);
-        waiting(py, || self.handle.db()?.put_with(key, value, &options)).map(drop)
+        self.handle
+            .write(py, value.len(), sync, |db, options| db.put_with(key, value, options).map(drop))
     }
 
     /// Removes a key, whether it is there or not. `del db[key]` is the form that complains.
     #[pyo3(signature = (key, /, *, sync=None))]
     fn delete(&self, py: Python<'_>, key: Input<'_>, sync: Option<bool>) -> PyResult<()> {
         let key = &*key;
-        let options = self.handle.write_options(sync);
-        waiting(py, || self.handle.db()?.delete_with(key, &options)).map(drop)
+        self.handle.write(py, 0, sync, |db, options| db.delete_with(key, options).map(drop))
     }
 
     fn __setitem__(&self, py: Python<'_>, key: Input<'_>, value: Input<'_>) -> PyResult<()> {
@@ -185,7 +210,7 @@ impl Db {
             let (key, value): (Input<'_>, Input<'_>) = pair?.extract()?;
             quick(py, || batch.put(&key, &value))?;
         }
-        self.handle.write(py, &batch, sync)
+        self.handle.write_batch(py, &batch, sync)
     }
 
     /// A new batch of writes for this database; see WriteBatch.
@@ -206,15 +231,13 @@ impl Db {
     /// ((b'a', b'1'), (b'b', b'2'), None)
     #[pyo3(signature = (*, sync=None))]
     fn pop_first<'py>(&self, py: Python<'py>, sync: Option<bool>) -> PyResult<Popped<'py>> {
-        let options = self.handle.write_options(sync);
-        popped(py, waiting(py, || self.handle.db()?.pop_first_with(&options))?)
+        popped(py, self.handle.write(py, 0, sync, toykv::Db::pop_first_with)?)
     }
 
     /// Removes the last pair and returns it, atomically; None when the database is empty.
     #[pyo3(signature = (*, sync=None))]
     fn pop_last<'py>(&self, py: Python<'py>, sync: Option<bool>) -> PyResult<Popped<'py>> {
-        let options = self.handle.write_options(sync);
-        popped(py, waiting(py, || self.handle.db()?.pop_last_with(&options))?)
+        popped(py, self.handle.write(py, 0, sync, toykv::Db::pop_last_with)?)
     }
 
     /// Waits until everything written so far is on the device.

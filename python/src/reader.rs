@@ -14,6 +14,9 @@ use crate::input::{Input, output};
 use crate::snapshot::Frozen;
 use crate::value::{Target, Value};
 
+/// So many reads are over before another thread could have been woken.
+const FEW_KEYS: usize = 128;
+
 /// Entries counted between two looks at whether the user pressed Ctrl-C.
 const COUNT_STEP: u64 = 1 << 16;
 
@@ -157,7 +160,7 @@ impl Reader {
     }
 
     /// The values of many keys, of one state of the database, in the order of the keys; None for
-    /// each that is absent. Other threads run meanwhile.
+    /// each that is absent.
     ///
     /// >>> db[b"apple"] = b"red"
     /// >>> db.get_many([b"pear", b"apple"])
@@ -171,7 +174,10 @@ impl Reader {
         let keys: Vec<Input<'py>> =
             keys.try_iter()?.map(|key| key?.extract()).collect::<PyResult<_>>()?;
         let slices: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
-        let values = waiting(py, || self.source.multi_get(&slices))?;
+        let values = match slices.len() <= FEW_KEYS {
+            true => quick(py, || self.source.multi_get(&slices))?,
+            false => waiting(py, || self.source.multi_get(&slices))?,
+        };
         let rows = values.iter().map(|value| value.as_ref().map(|v| output(py, v)).transpose());
         PyList::new(py, rows.collect::<PyResult<Vec<Option<Bound<'py, PyBytes>>>>>()?)
     }
