@@ -82,7 +82,7 @@ impl Engine {
         };
         let hash_seed = self.env.hash_seed;
         let memtable = &writer.part.memtable;
-        // The memtable's lines are on their way while the log is written, in a batch some keys ahead.
+        // The memtable's lines come while the log is written, in a batch some keys ahead.
         let mut ahead = entries.clone();
         let prefetch = |entry: BatchEntry<'_>| {
             memtable.prefetch_key(entry.key, hash_key(entry.key, hash_seed));

@@ -109,9 +109,9 @@ impl Memtable {
     }
 
     /// Fetches what [`Memtable::insert`] of this key needs into the cache. Called some keys ahead in
-    /// a batch (about six), or before the log's work for a single one, it halves the time of inserts
-    /// into a memtable that is larger than the cache (227 to 112 ns with a million keys, see
-    /// `benches/memtable.rs`).
+    /// a batch (about six), or before the log's work for a single one, it halves the time of
+    /// inserts into a memtable that is larger than the cache (227 to 112 ns with a million keys,
+    /// see `benches/memtable.rs`).
     #[inline]
     pub(crate) fn prefetch_key(&self, key: &[u8], hash: u64) {
         self.filter.prefetch(hash);
