@@ -108,8 +108,8 @@ impl Memtable {
         need.saturating_add(key_bytes) <= arena::room_bytes(used)
     }
 
-    /// Fetches what [`Memtable::insert`] of this key needs into the cache. Called some keys ahead in
-    /// a batch (about six), or before the log's work for a single one, it halves the time of
+    /// Fetches what [`Memtable::insert`] of this key needs into the cache. Called some keys ahead
+    /// in a batch (about six), or before the log's work for a single one, it halves the time of
     /// inserts into a memtable that is larger than the cache (227 to 112 ns with a million keys,
     /// see `benches/memtable.rs`).
     #[inline]
