@@ -138,6 +138,8 @@ pub(crate) struct Threads {
 pub(crate) struct SyncQueue {
     pub(crate) state: Mutex<SyncState>,
     pub(crate) finished: Condvar,
+    /// How far the log is durable, for the writer, who takes no lock to learn it.
+    synced: AtomicU64,
 }
 
 /// What the lock of the queue protects.
@@ -145,8 +147,6 @@ pub(crate) struct SyncQueue {
 pub(crate) struct SyncState {
     /// Somebody is flushing.
     pub(crate) syncing: bool,
-    /// How far the log is durable.
-    pub(crate) synced: SeqNo,
     /// Why it never will be any further.
     pub(crate) error: Option<Error>,
 }
@@ -154,13 +154,17 @@ pub(crate) struct SyncState {
 impl SyncQueue {
     /// A queue for a log that is durable up to `synced`.
     pub(crate) fn new(synced: SeqNo) -> SyncQueue {
-        let state = SyncState { synced, ..SyncState::default() };
-        SyncQueue { state: Mutex::new(state), finished: Condvar::new() }
+        SyncQueue { synced: AtomicU64::new(synced), ..SyncQueue::default() }
     }
 
     /// How far the log is known to be durable.
     pub(crate) fn synced(&self) -> SeqNo {
-        lock(&self.state).synced
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Notes that it is durable up to `target`; with `state` locked.
+    pub(crate) fn note_synced(&self, target: SeqNo) {
+        self.synced.fetch_max(target, Ordering::Release);
     }
 }
 

@@ -17,7 +17,7 @@ impl Engine {
         let queue = &self.sync_queue;
         let mut state = lock(&queue.state);
         loop {
-            if state.synced >= seqno {
+            if queue.synced() >= seqno {
                 return Ok(());
             }
             if let Some(error) = &state.error {
@@ -37,7 +37,7 @@ impl Engine {
         state.syncing = false;
         let answer = match result {
             Ok(()) => {
-                state.synced = state.synced.max(target);
+                queue.note_synced(target);
                 Ok(())
             }
             Err(error) => {

@@ -114,7 +114,9 @@ impl Engine {
                 writer.note_put(entry.key);
             }
         }
-        Counters::add(&self.env.counters.log_bytes_written, size.bytes());
+        // Only the holder of the writer's lock adds to it.
+        let written = &self.env.counters.log_bytes_written;
+        written.store(written.load(Ordering::Relaxed) + size.bytes(), Ordering::Relaxed);
         Ok(last)
     }
 
