@@ -5,6 +5,7 @@
 //! `VersionEdit` committed by `state::Engine::commit`; every deletion of a file is in `obsolete`.
 
 mod background;
+mod close;
 mod compact;
 mod count;
 mod cursor;

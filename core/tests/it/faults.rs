@@ -443,3 +443,25 @@ fn a_failed_sync_within_a_flush_refuses_writes() {
         assert_eq!(found.as_deref(), Some(&value_of(tag, 2000)[..]));
     }
 }
+
+/// ACK: close syncs what was acknowledged also when there is no room to flush it.
+#[test]
+fn close_on_a_full_disk_still_makes_everything_durable() {
+    let disk = SimDisk::new();
+    let options = Options::new().sync_interval_ms(3_600_000);
+    let db = disk.open_db("/db", &options).unwrap();
+    let mut count = 0u64;
+    while db.stats().memtables < 2 && count < 3000 {
+        db.put(&count.to_be_bytes(), &[1; 900]).unwrap();
+        count += 1;
+    }
+    for ending in ["table", "vlog"] {
+        let full = move |operation: &Operation<'_>| {
+            operation.kind == OpKind::Create && operation.path.to_string_lossy().ends_with(ending)
+        };
+        disk.fail(Fault::when(full).errno(libc::ENOSPC).forever());
+    }
+    db.close().unwrap();
+    let after = disk.crash_image(&CrashPolicy::DROP_ALL, 1);
+    assert_eq!(after.open_db("/db", &options).unwrap().len().unwrap(), count);
+}

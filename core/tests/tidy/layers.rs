@@ -39,7 +39,7 @@ const ENGINE_SHARED: &[&str] = &[
 ];
 
 /// Files of core/src/engine that may import verbs.
-const ENGINE_CALLERS: &[&str] = &["open", "background"];
+const ENGINE_CALLERS: &[&str] = &["open", "close", "background"];
 
 /// The name of a folder's own file in the graph of that folder.
 const OWN: &str = "(mod)";
