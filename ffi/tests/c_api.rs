@@ -97,7 +97,11 @@ fn handles() {
 
 #[test]
 fn forks() {
-    Program::new("forks").run(&[]);
+    let program = Program::new("forks");
+    let mut command = Command::new(program.executable());
+    // What the parent's other threads held is out of reach in a forked child, and now and then
+    // taken for a leak; memory errors still end the program.
+    run(command.env("ASAN_OPTIONS", "detect_leaks=0").arg(program.data()), true);
 }
 
 #[test]
