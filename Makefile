@@ -1,6 +1,7 @@
 # The commands of the project; `make` or `make help` lists them.
 #
 #   make demo DIR=/any/folder        make test        make bench BENCH_ARGS="--entries 1000000"
+#   make bench-guard GUARD_ARGS=--record         after a change that is meant to cost more
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -15,6 +16,7 @@ HELLO := $(TARGET)/hello
 # The folder that `make demo` stores; the default is Python's standard library.
 DIR ?=
 BENCH_ARGS ?=
+GUARD_ARGS ?=
 
 WARNINGS := -Wall -Wextra -pedantic -Werror
 C_FLAGS := -std=c99 -Iinclude $(CFLAGS)
@@ -25,15 +27,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
-.PHONY: help demo test bench clean
+.PHONY: help demo test bench bench-guard clean
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help: ## List the commands
-	@awk '/^[a-z]+:/ { sub(/:.*/, "", $$1); name = $$1 } \
-	    name && sub(/.*## /, "") { printf "make %-8s %s\n", name, $$0; name = "" }' Makefile
+	@awk '/^[a-z-]+:/ { sub(/:.*/, "", $$1); name = $$1 } \
+	    name && sub(/.*## /, "") { printf "make %-11s %s\n", name, $$0; name = "" }' Makefile
 
 demo: need-rust need-cc need-python import_tree python ## Store a folder from C, ask about it from Python (DIR=/any/folder)
 	@rm -rf $(DEMO)/database
@@ -45,8 +47,11 @@ demo: need-rust need-cc need-python import_tree python ## Store a folder from C,
 	@$(VENV)/bin/python examples/python/query_tree.py $(DEMO)/database
 
 test: tools test-format test-lint test-rust test-doc test-examples test-python test-demo \
-      test-bench ## Everything that must pass, as .ci/run does
+      test-bench bench-guard ## Everything that must pass, as .ci/run does
 	@echo; echo "make test: every step above succeeded"
+
+bench-guard: need-rust ## Instructions per operation beside the recorded ones (needs valgrind)
+	$(CARGO) bench --quiet --package toykv --bench guard -- $(GUARD_ARGS)
 
 bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine idle
 	$(CARGO) run --release --package toykv-bench -- $(BENCH_ARGS)
