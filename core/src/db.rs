@@ -193,10 +193,8 @@ impl Db {
         let engine = self.handle.engine();
         engine.flush()?;
         let mut check = |done_bytes, total_bytes| {
-            IN_CALLBACK.with(|inside| inside.set(true));
-            let answer = progress(Progress { done_bytes, total_bytes });
-            IN_CALLBACK.with(|inside| inside.set(false));
-            answer
+            let _inside = InCallback::enter();
+            progress(Progress { done_bytes, total_bytes })
         };
         engine.compact_user_range(lower, upper, &mut check)
     }
@@ -268,6 +266,22 @@ impl crate::fs::sim::SimDisk {
 thread_local! {
     /// A callback of the user runs on this thread.
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks this thread as inside a callback, also when that panics.
+struct InCallback;
+
+impl InCallback {
+    fn enter() -> InCallback {
+        IN_CALLBACK.with(|inside| inside.set(true));
+        InCallback
+    }
+}
+
+impl Drop for InCallback {
+    fn drop(&mut self) {
+        IN_CALLBACK.with(|inside| inside.set(false));
+    }
 }
 
 impl fmt::Debug for Db {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::hooks;
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
 use super::wake::{note_failure, start, wake_compaction};
 use crate::error::Result;
@@ -23,6 +24,7 @@ pub(crate) fn stop(engine: &Engine) {
     shared.stop = true;
     let running = std::mem::take(&mut shared.threads.running);
     drop(shared);
+    hooks::reach(&engine.env.dir, "close: stops");
     engine.work.notify_all();
     engine.done.notify_all();
     for (_, handle) in running {

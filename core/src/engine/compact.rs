@@ -14,7 +14,7 @@ use super::obsolete;
 use super::pick::{JOIN_TABLE_BYTES, Job, input_numbers, pick, pick_range};
 use super::retain::Retain;
 use super::run_writer::{FinishedRun, RunWriter};
-use super::state::{Change, Counters, Engine, lock, wait};
+use super::state::{Change, Counters, Engine, closed_error, lock, wait};
 use super::view::{Run, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::{Cursor, Merge};
@@ -28,13 +28,41 @@ const CHECK_EVERY: u64 = 4096;
 /// Asks the owner of a job whether to go on, with bytes read so far.
 type Check<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
-/// A job with the files it works on.
-struct Plan {
+/// A job with the files it works on. Its runs are busy until it is dropped.
+struct Plan<'a> {
+    engine: &'a Engine,
     inputs: Vec<RunMeta>,
     bottom: bool,
     join: bool,
     version: Arc<Version>,
     first: usize,
+}
+
+impl Drop for Plan<'_> {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.engine.shared);
+        shared.busy_runs.retain(|id| !self.inputs.iter().any(|run| run.id == *id));
+        drop(shared);
+        self.engine.done.notify_all();
+        self.engine.work.notify_all();
+    }
+}
+
+/// A call of `compact`: the background starts no compaction meanwhile.
+struct ByHand<'a>(&'a Engine);
+
+impl ByHand<'_> {
+    fn begin(engine: &Engine) -> ByHand<'_> {
+        lock(&engine.shared).manual_compactions += 1;
+        ByHand(engine)
+    }
+}
+
+impl Drop for ByHand<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.shared).manual_compactions -= 1;
+        self.0.work.notify_all();
+    }
 }
 
 impl Engine {
@@ -50,7 +78,10 @@ impl Engine {
             false => ControlFlow::Continue(()),
         };
         let result = self.run_plan(&plan, &mut go_on);
-        self.release(&plan);
+        // It holds the inputs.
+        drop(plan);
+        obsolete::collect(self);
+        hooks::reach(dir, "compaction: over");
         match result {
             Err(error) if error.kind() == ErrorKind::Cancelled => Ok(false),
             other => other.map(|()| true),
@@ -64,12 +95,16 @@ impl Engine {
         check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
         let _job = self.begin_job()?;
-        lock(&self.shared).manual_compactions += 1;
+        let by_hand = ByHand::begin(self);
         let result = self.compact_range_alone(range, check);
-        lock(&self.shared).manual_compactions -= 1;
-        self.work.notify_all();
+        drop(by_hand);
         obsolete::collect(self);
-        result
+        match result {
+            Err(error) if error.kind() == ErrorKind::Cancelled && self.is_stopping() => {
+                Err(closed_error())
+            }
+            other => other,
+        }
     }
 
     fn compact_range_alone(
@@ -91,16 +126,16 @@ impl Engine {
                 break plan;
             }
         };
-        let Some(plan) = plan else { return Ok(()) };
+        let Some(plan) = plan else {
+            return if self.is_stopping() { Err(closed_error()) } else { Ok(()) };
+        };
         hooks::reach(&self.env.dir, "compact: planned");
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
         let mut go_on = |read| match self.is_stopping() {
             true => ControlFlow::Break(()),
             false => check(read, total),
         };
-        let result = self.run_plan(&plan, &mut go_on);
-        self.release(&plan);
-        result
+        self.run_plan(&plan, &mut go_on)
     }
 
     /// Whether the database is being closed. The lock is free again when this returns: callbacks
@@ -122,7 +157,7 @@ impl Engine {
         &self,
         choose: impl FnOnce(&VersionState, &[u64]) -> Option<Job>,
         automatic: bool,
-    ) -> Result<Option<Plan>> {
+    ) -> Result<Option<Plan<'_>>> {
         let files = self.files()?;
         let mut shared = lock(&self.shared);
         if shared.stop || (automatic && shared.manual_compactions > 0) {
@@ -140,18 +175,10 @@ impl Engine {
         }
         shared.busy_runs.extend(inputs.iter().map(|run| run.id));
         let version = Arc::clone(&self.view.load().version);
-        Ok(Some(Plan { inputs, bottom, join, version, first }))
+        Ok(Some(Plan { engine: self, inputs, bottom, join, version, first }))
     }
 
-    fn release(&self, plan: &Plan) {
-        let mut shared = lock(&self.shared);
-        shared.busy_runs.retain(|id| !plan.inputs.iter().any(|run| run.id == *id));
-        drop(shared);
-        self.done.notify_all();
-        self.work.notify_all();
-    }
-
-    fn run_plan(&self, plan: &Plan, check: Check<'_>) -> Result<()> {
+    fn run_plan(&self, plan: &Plan<'_>, check: Check<'_>) -> Result<()> {
         let Some(newest) = plan.inputs.first() else { return Ok(()) };
         let mut change = Change::default();
         for number in input_numbers(&plan.inputs) {
@@ -172,7 +199,7 @@ impl Engine {
             self.commit(change)
         });
         if let Err(error) = committed {
-            if !self.is_poisoned.load(Ordering::Relaxed) {
+            if self.is_undone() {
                 run.discard(&self.env);
             }
             return Err(error);
@@ -180,12 +207,11 @@ impl Engine {
         let counters = &self.env.counters;
         Counters::add(&counters.compactions, 1);
         Counters::add(&counters.compaction_bytes_written, run.size_bytes);
-        obsolete::collect(self);
         Ok(())
     }
 
     /// Writes the merged run.
-    fn merge(&self, plan: &Plan, check: Check<'_>) -> Result<FinishedRun> {
+    fn merge(&self, plan: &Plan<'_>, check: Check<'_>) -> Result<FinishedRun> {
         let runs = &plan.version.runs[plan.first..plan.first + plan.inputs.len()];
         let base = plan.inputs.iter().map(RunMeta::min_seqno).min().unwrap_or(0);
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();

@@ -112,14 +112,19 @@ impl Engine {
         })?;
         Counters::add(&self.env.counters.flushes, 1);
         Counters::add(&self.env.counters.flush_bytes_written, flushed.run.size_bytes);
-        self.commit_flush(part, flushed)?;
-        // It holds the segment, which may be of no use any more.
-        drop(view);
+        if let Err(error) = self.commit_flush(part, &flushed) {
+            if self.is_undone() {
+                flushed.run.discard(&self.env);
+            }
+            return Err(error);
+        }
+        // They hold the segment, which may be of no use any more.
+        drop((view, flushed));
         obsolete::collect(self);
         Ok(true)
     }
 
-    fn commit_flush(&self, part: &Arc<MemPart>, flushed: Flushed) -> Result<()> {
+    fn commit_flush(&self, part: &Arc<MemPart>, flushed: &Flushed) -> Result<()> {
         let mut files = self.files()?;
         // A sync that failed meanwhile may have changed the bytes that went into the tables.
         if let Err(error) = self.check_poisoned() {
@@ -128,10 +133,10 @@ impl Engine {
         }
         let mut change = Change::default();
         let run = files.state.next_run;
-        describe(part, &flushed, run, &mut change.edit);
+        describe(part, flushed, run, &mut change.edit);
         let count = key_count(&files.state) as i64 + flushed.delta;
         change.edit.set_count(crate::types::DEFAULT_KEYSPACE, count.max(0) as u64);
-        change.tables = flushed.tables;
+        change.tables = flushed.tables.clone();
         change.retired_parts.push(part.segment.id());
         self.stamp(&mut change.edit);
         change.edit.last_seqno = Some(part.memtable.last_seqno().max(files.state.last_seqno));

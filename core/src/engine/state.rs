@@ -362,7 +362,8 @@ impl Engine {
         if let Some(segment) = change.segment {
             files.segments.insert(segment.id(), segment);
         }
-        let version = Arc::new(Version::build(&files.state, &files.tables, &files.segments)?);
+        let built = Version::build(&files.state, &files.tables, &files.segments);
+        let version = Arc::new(built.map_err(|error| self.poison(&error))?);
         let mut shared = lock(&self.shared);
         let parts: Vec<Arc<MemPart>> = self.view.load().parts.to_vec();
         let keep = |part: &Arc<MemPart>| !change.retired_parts.contains(&part.segment.id());
@@ -383,6 +384,12 @@ impl Engine {
         self.work.notify_all();
         self.done.notify_all();
         Ok(())
+    }
+
+    /// After a commit that failed: whether its edit is certainly not durable, so that the files
+    /// that it brought may go.
+    pub(crate) fn is_undone(&self) -> bool {
+        !self.is_poisoned.load(Ordering::Relaxed)
     }
 
     /// Appends an edit, or starts a new manifest when the old one has become long. A failure after

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::obsolete::discard_segment;
 use super::state::{
     Change, Counters, Engine, NextSegment, backlog_bytes, closed_error, lock, wait,
 };
@@ -239,7 +240,12 @@ impl Engine {
             change.edit.remove_segment(id);
         }
         change.edit.add_segment(meta);
-        self.commit(change)?;
+        if let Err(error) = self.commit(change) {
+            if self.is_undone() {
+                discard_segment(&self.env, segment.id());
+            }
+            return Err(error);
+        }
         Ok(segment)
     }
 
@@ -296,7 +302,7 @@ impl super::state::Env {
         match Segment::create(&*self.fs, &path, identity, prefill) {
             Ok(segment) => Ok((segment, SegmentMeta::registered(id, salt, size_bytes))),
             Err(error) => {
-                super::obsolete::discard_segment(self, id);
+                discard_segment(self, id);
                 Err(error)
             }
         }

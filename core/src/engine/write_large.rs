@@ -48,7 +48,7 @@ impl Engine {
             false => self.flush(),
         };
         let result = flushed.and_then(|()| self.commit_large(&sorted, &run));
-        if result.is_err() && !self.is_poisoned.load(Ordering::Relaxed) {
+        if result.is_err() && self.is_undone() {
             run.discard(&self.env);
         }
         obsolete::collect(self);

@@ -1,5 +1,6 @@
 //! Black-box tests of the engine: the API, its model, recovery and damage.
 
+mod background;
 mod bad_input;
 mod basic;
 mod concurrent;
