@@ -1,0 +1,137 @@
+//! A database in a directory, opened by this process.
+
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+
+use serde_json::Value as Json;
+use toykv::{Db, Options, ScanOptions, WriteBatch};
+
+use super::{Access, Entries, Figures, Range, Store, Visit, Watch};
+use crate::args::Target;
+use crate::failure::Result;
+
+/// An open database.
+pub(crate) struct Local {
+    db: Db,
+}
+
+impl Local {
+    /// Opens the directory: for reading where that is enough.
+    pub(crate) fn open(dir: &Path, target: &Target, access: Access) -> Result<Local> {
+        let mut options = Options::new();
+        for (name, value) in &target.options {
+            options.set(name, value)?;
+        }
+        if let Some(durability) = target.durability {
+            options = options.durability(durability.into());
+        }
+        options = options.read_only(access == Access::Read);
+        if access != Access::Create {
+            options = options.create_if_missing(false);
+        }
+        Ok(Local { db: Db::open(dir, &options)? })
+    }
+}
+
+impl Store for Local {
+    fn name(&self) -> String {
+        self.db.path().display().to_string()
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.db.put(key, value)?;
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.db.delete(key)?;
+        Ok(())
+    }
+
+    fn put_all(&mut self, entries: &Entries) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        for (key, value) in entries {
+            batch.put(key, value)?;
+        }
+        self.db.write(&batch)?;
+        Ok(())
+    }
+
+    fn scan(&mut self, range: &Range, visit: &mut Visit<'_>) -> Result<()> {
+        let mut scan = self.db.scan(&scan_options(range))?;
+        while let Some(entry) = scan.next_entry()? {
+            if visit(entry.key, entry.value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn len(&mut self) -> Result<u64> {
+        Ok(self.db.len()?)
+    }
+
+    fn scans_are_frozen(&self) -> bool {
+        true
+    }
+
+    fn stats(&mut self) -> Result<Figures> {
+        let stats = self.db.stats();
+        let health = self.db.health();
+        let mut figures = Figures::new();
+        let mut add = |name: &str, value: Json| figures.insert(name.into(), value);
+        add("keys", self.db.len()?.into());
+        add("seqno", stats.seqno.into());
+        add("memtables", stats.memtables.into());
+        add("memtable_bytes", stats.memtable_bytes.into());
+        add("runs", stats.runs.into());
+        add("tables", stats.tables.into());
+        add("table_bytes", stats.table_bytes.into());
+        add("segments", stats.segments.into());
+        add("segment_bytes", stats.segment_bytes.into());
+        add("snapshots", stats.snapshots.into());
+        add("flushes", stats.flushes.into());
+        add("compactions", stats.compactions.into());
+        add("compaction_bytes_read", stats.compaction_bytes_read.into());
+        add("compaction_bytes_written", stats.compaction_bytes_written.into());
+        add("flush_bytes_written", stats.flush_bytes_written.into());
+        add("log_bytes_written", stats.log_bytes_written.into());
+        add("syncs", stats.syncs.into());
+        add("stalled_us", stats.stalled_us.into());
+        let text = |error: Option<toykv::Error>| error.map(|error| error.to_string()).into();
+        add("poisoned", text(health.poisoned));
+        add("background_error", text(health.background_error));
+        Ok(figures)
+    }
+
+    fn compact(&mut self, range: &Range, watch: &mut Watch<'_>) -> Result<()> {
+        let lower = range.start.as_deref().map_or(Bound::Unbounded, Bound::Included);
+        let upper = range.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.db.compact_with(lower, upper, &mut |progress| -> ControlFlow<()> {
+            watch(progress.done_bytes, progress.total_bytes)
+        })?;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(self.db.close()?)
+    }
+}
+
+fn scan_options(range: &Range) -> ScanOptions {
+    let mut options = ScanOptions::new().prefix(&range.prefix).reverse(range.reverse);
+    if let Some(start) = &range.start {
+        options = options.lower(Bound::Included(start));
+    }
+    if let Some(end) = &range.end {
+        options = options.upper(Bound::Excluded(end));
+    }
+    if let Some(limit) = range.limit {
+        options = options.limit(limit);
+    }
+    options.keys_only(range.keys_only)
+}

@@ -1,0 +1,88 @@
+//! Where keys and values are: one trait, and one file for each kind of place.
+//!
+//! Invariant SAME: a verb means the same wherever the store is. What a place cannot do it refuses
+//! with [`unsupported`], which names the verb and the reason.
+
+mod local;
+
+use std::ops::ControlFlow;
+
+use serde_json::{Map, Value as Json};
+
+use crate::args::Target;
+use crate::failure::{Exit, Failure, Result};
+
+/// Keys and values of a batch, in the order of writing.
+pub(crate) type Entries = [(Vec<u8>, Vec<u8>)];
+
+/// Named figures in the order in which people want to read them.
+pub(crate) type Figures = Map<String, Json>;
+
+/// What is told about each entry of a scan; `Break` ends it.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
+
+/// What is told how far a long call has come, in bytes done and to do; `Break` cancels it.
+pub(crate) type Watch<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+
+/// What a scan covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Range {
+    /// The first key, inclusive.
+    pub(crate) start: Option<Vec<u8>>,
+    /// The key behind the last one.
+    pub(crate) end: Option<Vec<u8>>,
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) reverse: bool,
+    pub(crate) limit: Option<u64>,
+    pub(crate) keys_only: bool,
+}
+
+/// What a verb does to a store; decides how a directory is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing is changed, so a directory that cannot be written will do.
+    Read,
+    /// Something that is there is changed.
+    Change,
+    /// As [`Access::Change`], and the database is made when there is none.
+    Create,
+}
+
+/// A store of ordered keys.
+pub(crate) trait Store {
+    /// What it is, for people: a directory or an address.
+    fn name(&self) -> String;
+    /// The value of a key.
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Stores a value.
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
+    /// Removes a key; an absent one is no error.
+    fn delete(&mut self, key: &[u8]) -> Result<()>;
+    /// Stores many values; all of them, or after a failure none.
+    fn put_all(&mut self, entries: &Entries) -> Result<()>;
+    /// Tells `visit` every entry of a range, in order; values are empty when only keys are wanted.
+    fn scan(&mut self, range: &Range, visit: &mut Visit<'_>) -> Result<()>;
+    /// The exact number of keys.
+    fn len(&mut self) -> Result<u64>;
+    /// Whether a scan shows one frozen state, whatever others write meanwhile.
+    fn scans_are_frozen(&self) -> bool;
+    /// Counts, sizes and health.
+    fn stats(&mut self) -> Result<Figures>;
+    /// Merges what is stored in a range.
+    fn compact(&mut self, range: &Range, watch: &mut Watch<'_>) -> Result<()>;
+    /// Makes everything written durable and lets go of the store.
+    fn close(&mut self) -> Result<()>;
+}
+
+/// Opens what the command line names.
+pub(crate) fn open(target: &Target, access: Access) -> Result<Box<dyn Store>> {
+    let Some(dir) = &target.dir else {
+        return Err(Failure::usage("say where the data is: --dir DIR"));
+    };
+    Ok(Box::new(local::Local::open(dir, target, access)?))
+}
+
+/// The refusal of a verb.
+pub(crate) fn unsupported(verb: &str, place: &str, why: &str) -> Failure {
+    Failure::new(Exit::Unsupported, format!("{verb} cannot be done on {place}: {why}"))
+}

@@ -1,0 +1,5 @@
+//! The program as people and scripts use it: real processes, their bytes and their exit codes.
+
+mod harness;
+mod keys;
+mod ranges;
