@@ -328,6 +328,18 @@ int32_t toykv_options_set(toykv_options *options,
                           toykv_error *err);
 
 /**
+ * The value of the option `name` as NUL-terminated text that toykv_options_set takes; "auto" for
+ * what the engine chooses. NULL options: the default.
+ * Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
+ * Threads: any.
+ * Errors: INVALID, MISUSE, FORKED, NO_MEMORY.
+ */
+int32_t toykv_options_get(const toykv_options *options,
+                          const char *name,
+                          toykv_buf *out,
+                          toykv_error *err);
+
+/**
  * Describes the option with this number, counted from 0; DONE behind the last. NULL: not wanted.
  * Ownership: the texts are the library's and stay for ever.
  * Threads: any, at any time, also in a forked child.

@@ -19,6 +19,7 @@
 //!
 //! Start at [`Db`]. The files are specified in [`mod@format`].
 
+mod budget;
 mod checksum;
 mod coding;
 mod error;

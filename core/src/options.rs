@@ -30,13 +30,15 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) durability: Durability,
     pub(crate) sync_interval_ms: u64,
-    pub(crate) memtable_size_bytes: u64,
-    pub(crate) backlog_limit_bytes: u64,
+    /// `None` here, and in the next two: the engine's choice, see `budget`.
+    pub(crate) memory_budget: Option<u64>,
+    pub(crate) memtable_size_bytes: Option<u64>,
+    pub(crate) backlog_limit_bytes: Option<u64>,
     pub(crate) value_threshold_bytes: u64,
 }
 
 /// One option as the other languages see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct OptionInfo {
     /// The name for [`Options::set`].
     pub name: &'static str,
@@ -46,6 +48,10 @@ pub struct OptionInfo {
     pub default_value: &'static str,
     /// What it does and what it accepts.
     pub doc: &'static str,
+    /// Sets it from text; false for text that it cannot use.
+    set: fn(&mut Options, &str) -> bool,
+    /// Its value as text that `set` takes.
+    get: fn(&Options) -> String,
 }
 
 const OPTIONS: &[OptionInfo] = &[
@@ -54,18 +60,24 @@ const OPTIONS: &[OptionInfo] = &[
         value_type: "bool",
         default_value: "true",
         doc: "create the database, and its directory in an existing parent, when there is none",
+        set: |options, text| store(&mut options.create_if_missing, parse_bool(text)),
+        get: |options| options.create_if_missing.to_string(),
     },
     OptionInfo {
         name: "error_if_exists",
         value_type: "bool",
         default_value: "false",
         doc: "refuse to open a database that is already there",
+        set: |options, text| store(&mut options.error_if_exists, parse_bool(text)),
+        get: |options| options.error_if_exists.to_string(),
     },
     OptionInfo {
         name: "read_only",
         value_type: "bool",
         default_value: "false",
         doc: "open for reading: nothing in the directory is changed",
+        set: |options, text| store(&mut options.read_only, parse_bool(text)),
+        get: |options| options.read_only.to_string(),
     },
     OptionInfo {
         name: "durability",
@@ -73,31 +85,53 @@ const OPTIONS: &[OptionInfo] = &[
         default_value: "interval",
         doc: "what an acknowledged write survives unless the write says otherwise: process, \
               interval or sync",
+        set: |options, text| store(&mut options.durability, parse_durability(text)),
+        get: |options| durability_text(options.durability).into(),
     },
     OptionInfo {
         name: "sync_interval_ms",
         value_type: "milliseconds",
         default_value: "1000",
         doc: "how long an acknowledged interval write may be lost to power loss; 1 to 3600000",
+        set: |options, text| store(&mut options.sync_interval_ms, text.parse().ok()),
+        get: |options| options.sync_interval_ms.to_string(),
+    },
+    OptionInfo {
+        name: "memory_budget",
+        value_type: "bytes",
+        default_value: "auto",
+        doc: "heap that the database may take: memtables, cache, buffers of background work, what \
+              is kept of open files; pages of mapped files are the system's. 4MiB to 1TiB; auto is \
+              a quarter of the machine's memory, at most 1GiB",
+        set: |options, text| store(&mut options.memory_budget, parse_auto(text)),
+        get: |options| auto_text(options.memory_budget),
     },
     OptionInfo {
         name: "memtable_size_bytes",
         value_type: "bytes",
-        default_value: "64MiB",
-        doc: "size that segments, and with them memtables, grow to; 64KiB to 1GiB",
+        default_value: "auto",
+        doc: "size that segments, and with them memtables, grow to; 64KiB to 1GiB; auto is a \
+              sixteenth of memory_budget, at most 64MiB and half of backlog_limit_bytes",
+        set: |options, text| store(&mut options.memtable_size_bytes, parse_auto(text)),
+        get: |options| auto_text(options.memtable_size_bytes),
     },
     OptionInfo {
         name: "backlog_limit_bytes",
         value_type: "bytes",
-        default_value: "1GiB",
+        default_value: "auto",
         doc: "log bytes that may wait for their flush before writers wait; writers are slowed \
-              from half of it on; at least twice memtable_size_bytes",
+              from half of it on; at least twice memtable_size_bytes; auto is memory_budget or \
+              that",
+        set: |options, text| store(&mut options.backlog_limit_bytes, parse_auto(text)),
+        get: |options| auto_text(options.backlog_limit_bytes),
     },
     OptionInfo {
         name: "value_threshold_bytes",
         value_type: "bytes",
         default_value: "1KiB",
         doc: "values of at least this size stay in the value log; 64B to 4GiB",
+        set: |options, text| store(&mut options.value_threshold_bytes, parse_bytes(text)),
+        get: |options| bytes_text(options.value_threshold_bytes),
     },
 ];
 
@@ -109,8 +143,9 @@ impl Default for Options {
             read_only: false,
             durability: Durability::Interval,
             sync_interval_ms: 1000,
-            memtable_size_bytes: 64 << 20,
-            backlog_limit_bytes: 1 << 30,
+            memory_budget: None,
+            memtable_size_bytes: None,
+            backlog_limit_bytes: None,
             value_threshold_bytes: 1 << 10,
         }
     }
@@ -152,15 +187,24 @@ impl Options {
         self
     }
 
-    /// Bytes that segments and memtables grow to (64 KiB to 1 GiB, default 64 MiB).
-    pub fn memtable_size_bytes(mut self, bytes: u64) -> Options {
-        self.memtable_size_bytes = bytes;
+    /// Bytes of heap that the database may take (4 MiB to 1 TiB; by default a quarter of the
+    /// machine's memory, at most 1 GiB). Pages of mapped files are the system's and do not count.
+    pub fn memory_budget(mut self, bytes: u64) -> Options {
+        self.memory_budget = Some(bytes);
         self
     }
 
-    /// Log bytes that may wait for their flush (at least two memtables, default 1 GiB).
+    /// Bytes that segments and memtables grow to (64 KiB to 1 GiB; by default a sixteenth of the
+    /// memory budget, at most 64 MiB).
+    pub fn memtable_size_bytes(mut self, bytes: u64) -> Options {
+        self.memtable_size_bytes = Some(bytes);
+        self
+    }
+
+    /// Log bytes that may wait for their flush (at least two memtables, by default the memory
+    /// budget).
     pub fn backlog_limit_bytes(mut self, bytes: u64) -> Options {
-        self.backlog_limit_bytes = bytes;
+        self.backlog_limit_bytes = Some(bytes);
         self
     }
 
@@ -178,41 +222,54 @@ impl Options {
     /// Sets an option by name from text: `true`/`false`, a number, or bytes such as `256MiB`.
     /// InvalidArgument names the option and what it accepts.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let info = OPTIONS.iter().find(|info| info.name == name);
-        let info = info.ok_or_else(|| invalid(format!("no option is called {name:?}")))?;
-        let bad = || {
-            let text = format!("option {name}: cannot use {value:?} ({})", info.doc);
-            invalid(text)
-        };
-        match name {
-            "create_if_missing" => self.create_if_missing = parse_bool(value).ok_or_else(bad)?,
-            "error_if_exists" => self.error_if_exists = parse_bool(value).ok_or_else(bad)?,
-            "read_only" => self.read_only = parse_bool(value).ok_or_else(bad)?,
-            "durability" => self.durability = parse_durability(value).ok_or_else(bad)?,
-            "sync_interval_ms" => self.sync_interval_ms = value.parse().map_err(|_| bad())?,
-            "memtable_size_bytes" => {
-                self.memtable_size_bytes = parse_bytes(value).ok_or_else(bad)?;
-            }
-            "backlog_limit_bytes" => {
-                self.backlog_limit_bytes = parse_bytes(value).ok_or_else(bad)?;
-            }
-            _ => self.value_threshold_bytes = parse_bytes(value).ok_or_else(bad)?,
+        let info = find(name)?;
+        if (info.set)(self, value) {
+            return Ok(());
         }
-        Ok(())
+        Err(invalid(format!("option {name}: cannot use {value:?} ({})", info.doc)))
+    }
+
+    /// An option's value as text that [`Options::set`] takes; "auto" for what the engine chooses.
+    /// InvalidArgument for an unknown name.
+    ///
+    /// ```
+    /// let options = toykv::Options::new().memtable_size_bytes(8 << 20);
+    /// assert_eq!(options.get("memtable_size_bytes").unwrap(), "8MiB");
+    /// ```
+    pub fn get(&self, name: &str) -> Result<String> {
+        Ok((find(name)?.get)(self))
     }
 
     /// Refuses values outside their ranges, naming option and range.
     pub(crate) fn check(&self) -> Result<()> {
         check_range("sync_interval_ms", self.sync_interval_ms, 1, 3_600_000)?;
-        check_range("memtable_size_bytes", self.memtable_size_bytes, 64 << 10, 1 << 30)?;
-        let least = 2 * self.memtable_size_bytes;
-        check_range("backlog_limit_bytes", self.backlog_limit_bytes, least, 1 << 50)?;
+        if let Some(bytes) = self.memory_budget {
+            check_range("memory_budget", bytes, 4 << 20, 1 << 40)?;
+        }
+        let memtable = self.memtable_size_bytes.unwrap_or(64 << 10);
+        check_range("memtable_size_bytes", memtable, 64 << 10, 1 << 30)?;
+        let backlog = self.backlog_limit_bytes.unwrap_or(2 * memtable);
+        check_range("backlog_limit_bytes", backlog, 2 * memtable, 1 << 50)?;
         check_range("value_threshold_bytes", self.value_threshold_bytes, 64, 1 << 32)?;
         if self.read_only && self.error_if_exists {
             return Err(invalid("error_if_exists and read_only exclude each other"));
         }
         Ok(())
     }
+}
+
+fn find(name: &str) -> Result<&'static OptionInfo> {
+    let info = OPTIONS.iter().find(|info| info.name == name);
+    info.ok_or_else(|| invalid(format!("no option is called {name:?}")))
+}
+
+/// Puts a value that could be read in its place.
+fn store<T>(place: &mut T, value: Option<T>) -> bool {
+    let fits = value.is_some();
+    if let Some(value) = value {
+        *place = value;
+    }
+    fits
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -259,6 +316,30 @@ fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// Bytes in the largest unit that divides them.
+fn bytes_text(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fitting = units.iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);
+    fitting.map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// Bytes, or `Some(None)` for the engine's choice.
+fn parse_auto(text: &str) -> Option<Option<u64>> {
+    if text == "auto" { Some(None) } else { parse_bytes(text).map(Some) }
+}
+
+fn auto_text(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "auto".into(), bytes_text)
+}
+
+fn durability_text(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Process => "process",
+        Durability::Interval => "interval",
+        Durability::Sync => "sync",
+    }
+}
+
 /// How one write is made. `Default` follows the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
@@ -295,6 +376,7 @@ mod tests {
             let mut options = Options::new();
             options.set(info.name, info.default_value).unwrap();
             assert_eq!(options, Options::default(), "{}", info.name);
+            assert_eq!(options.get(info.name).unwrap(), info.default_value);
             assert!(options.set(info.name, "nonsense").is_err(), "{}", info.name);
         }
         Options::default().check().unwrap();
@@ -306,6 +388,28 @@ mod tests {
         assert!(error.message().contains("no_such"));
         let error = Options::new().memtable_size_bytes(1).check().unwrap_err();
         assert!(error.message().contains("memtable_size_bytes"));
+    }
+
+    #[test]
+    fn what_was_set_is_got() {
+        let mut options = Options::new();
+        let values = [
+            ("read_only", "true"),
+            ("durability", "sync"),
+            ("sync_interval_ms", "17"),
+            ("memory_budget", "96MiB"),
+            ("memtable_size_bytes", "65537B"),
+            ("backlog_limit_bytes", "3GiB"),
+            ("value_threshold_bytes", "4KiB"),
+        ];
+        for (name, value) in values {
+            options.set(name, value).unwrap();
+            assert_eq!(options.get(name).unwrap(), value);
+        }
+        assert_eq!(options.memtable_size_bytes, Some(65537));
+        options.set("memtable_size_bytes", "auto").unwrap();
+        assert_eq!(options.get("memtable_size_bytes").unwrap(), "auto");
+        assert!(options.get("no_such").unwrap_err().message().contains("no_such"));
     }
 
     #[test]

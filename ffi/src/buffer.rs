@@ -102,6 +102,14 @@ impl ReservedBuf {
         self.fill_with(owner, |_| ())
     }
 
+    /// A buffer over text and the NUL behind it, which its length leaves out.
+    pub(crate) fn fill_text(self, text: String) -> ToykvBuf {
+        let len = text.len();
+        let mut bytes = text.into_bytes();
+        bytes.push(0);
+        ToykvBuf { len, ..self.fill(Owner::Bytes(bytes)) }
+    }
+
     /// A buffer, after `look` saw the owner where it will stay.
     pub(crate) fn fill_with(self, owner: Owner, look: impl FnOnce(&Owner)) -> ToykvBuf {
         let look = |owner: &Owner| {

@@ -1,6 +1,6 @@
 //! `toykv` (C noun), continued: what keeps a database in shape and tells how it is.
 
-use crate::buffer::{Out, Owner, ReservedBuf, ToykvBuf, ToykvSlice, bound, invalid};
+use crate::buffer::{Out, ReservedBuf, ToykvBuf, ToykvSlice, bound, invalid};
 use crate::db::{Toykv, ToykvKeyspace, db_of};
 use crate::panic::guard;
 use crate::status::{TOYKV_OK, ToykvError};
@@ -116,12 +116,7 @@ pub unsafe extern "C" fn toykv_stats_json(
             let db = db_of(db, ptr::null())?;
             let health = db.health();
             let errors = [health.poisoned.as_ref(), health.background_error.as_ref()];
-            let text = json(&db.stats(), errors);
-            let len = text.len();
-            let mut bytes = text.into_bytes();
-            bytes.push(0);
-            let buf = ReservedBuf::new()?.fill(Owner::Bytes(bytes));
-            out.set(ToykvBuf { len, ..buf });
+            out.set(ReservedBuf::new()?.fill_text(json(&db.stats(), errors)));
             Ok(TOYKV_OK)
         })
     }

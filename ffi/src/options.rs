@@ -1,6 +1,6 @@
 //! `toykv_options` (C noun), and the option structs of reads and writes.
 
-use crate::buffer::{Out, ToykvSlice, invalid, sized_struct, text};
+use crate::buffer::{Out, ReservedBuf, ToykvBuf, ToykvSlice, invalid, sized_struct, text};
 use crate::handle::{Kind, Shared};
 use crate::panic::{guard, guard_value};
 use crate::snapshot::ToykvSnapshot;
@@ -217,6 +217,31 @@ pub unsafe extern "C" fn toykv_options_set(
             let (name, value) = (text("name", name)?, text("value", value)?);
             let mut options = options.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             options.set(name, value)?;
+            Ok(TOYKV_OK)
+        })
+    }
+}
+
+/// The value of the option `name` as NUL-terminated text that toykv_options_set takes; "auto" for
+/// what the engine chooses. NULL options: the default.
+/// Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
+/// Threads: any.
+/// Errors: INVALID, MISUSE, FORKED, NO_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn toykv_options_get(
+    options: *const ToykvOptions,
+    name: *const c_char,
+    out: *mut ToykvBuf,
+    err: *mut ToykvError,
+) -> i32 {
+    // SAFETY: the text is NULL or NUL-terminated, `out` is a place for a buffer, and `err` is NULL
+    // or a toykv_error, by contract.
+    unsafe {
+        guard(err, || {
+            let out = Out::new(out, "out")?;
+            out.set(ToykvBuf::NONE);
+            let value = options_of(options)?.get(text("name", name)?)?;
+            out.set(ReservedBuf::new()?.fill_text(value));
             Ok(TOYKV_OK)
         })
     }

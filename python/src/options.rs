@@ -96,6 +96,15 @@ impl Options {
         self.given.bind(py).copy()
     }
 
+    /// The value of an option as text, "auto" for what the engine chooses.
+    ///
+    /// >>> toykv.Options(memtable_size_bytes=8 << 20).get("memtable_size_bytes")
+    /// '8MiB'
+    #[pyo3(signature = (name, /))]
+    fn get(&self, py: Python<'_>, name: &str) -> PyResult<String> {
+        quick(py, || self.options.get(name))
+    }
+
     /// All options there are: a dict of name to (type, default as text, what it does).
     #[staticmethod]
     fn describe(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {

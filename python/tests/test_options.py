@@ -18,7 +18,7 @@ def test_describe_has_what_the_engine_has() -> None:
     described = toykv.Options.describe()
     assert described["create_if_missing"][:2] == ("bool", "true")
     assert described["durability"][:2] == ("durability", "interval")
-    assert described["memtable_size_bytes"][:2] == ("bytes", "64MiB")
+    assert described["memtable_size_bytes"][:2] == ("bytes", "auto")
     for value_type, default, doc in described.values():
         assert value_type in {"bool", "durability", "milliseconds", "bytes"}
         assert default
@@ -41,6 +41,16 @@ def test_every_default_is_accepted() -> None:
         options = toykv.Options.from_mapping({name: default})
         assert options == toykv.Options()
         assert options.to_dict() == {name: default}
+        assert options.get(name) == default
+
+
+def test_values_are_got_as_text() -> None:
+    options = toykv.Options(memory_budget=96 << 20, durability="sync", read_only=True)
+    assert options.get("memory_budget") == "96MiB"
+    assert options.get("durability") == "sync"
+    assert options.get("read_only") == "true"
+    with pytest.raises(toykv.InvalidArgumentError, match="no_such"):
+        options.get("no_such")
 
 
 def test_values_by_type() -> None:
@@ -98,7 +108,8 @@ def test_bad_options_are_named(
         {"memtable_size_bytes": "2GiB"},
         {"sync_interval_ms": 0},
         {"value_threshold_bytes": 1},
-        {"backlog_limit_bytes": "64MiB"},
+        {"backlog_limit_bytes": "64KiB"},
+        {"memory_budget": "1MiB"},
         {"read_only": True, "error_if_exists": True},
     ],
     ids=str,

@@ -69,7 +69,8 @@ impl Engine {
     /// Does the most useful compaction in the background. False when there is none.
     pub(crate) fn compact_once(&self) -> Result<bool> {
         let dir = &self.env.dir;
-        let join_bytes = hooks::limit(dir, "join size", JOIN_TABLE_BYTES);
+        let large = JOIN_TABLE_BYTES.min(self.env.plan.table_size_bytes / 2);
+        let join_bytes = hooks::limit(dir, "join size", large);
         let plan = self.plan(|state, busy| pick(state, busy, join_bytes), true)?;
         hooks::reach(dir, "compaction: picked");
         let Some(plan) = plan else { return Ok(false) };

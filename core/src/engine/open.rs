@@ -24,7 +24,7 @@ use super::writer::Writer;
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
-use crate::fs::{DirEntry, FileSystem, LockGuard, LockKind, PathKind};
+use crate::fs::{DirEntry, FileSystem, LockGuard, LockKind, PathKind, memory_bytes};
 use crate::memtable::MemEntry;
 use crate::options::Options;
 use crate::table::Table;
@@ -67,6 +67,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         fs,
         dir: dir.to_path_buf(),
         options: options.clone(),
+        plan: options.plan(memory_bytes()),
         database_id: state.db_id,
         hash_seed: state.hash_seed,
         next_file: AtomicU64::new(next_file),
@@ -344,7 +345,7 @@ fn flush_recovered(env: &Env, found: &mut Recovered, made: &mut Vec<FileName>) -
 fn first_segment_size(env: &Env, state: &VersionState) -> u64 {
     let tables: u64 = state.tables().map(|meta| meta.size_bytes + meta.value_bytes).sum();
     let size = (tables / 16).max(FIRST_SEGMENT_BYTES).next_power_of_two();
-    size.min(env.options.memtable_size_bytes)
+    size.min(env.plan.memtable_size_bytes)
 }
 
 fn live_names(state: &VersionState, manifest: u64) -> impl Fn(FileName) -> bool + use<> {

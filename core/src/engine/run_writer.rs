@@ -15,9 +15,6 @@ use crate::table::{Table, TableBuilder, TableParams};
 use crate::types::{FileNumber, Kind, SeqNo};
 use crate::version::TableMeta;
 
-/// A table ends at the first new key after this many bytes: the locator addresses 64 MiB.
-const TABLE_SIZE_BYTES: u64 = 56 << 20;
-
 /// A finished run: its tables in key order, synced, their names durable.
 pub(crate) struct FinishedRun {
     pub(crate) metas: Vec<TableMeta>,
@@ -34,6 +31,7 @@ pub(crate) struct RunWriter<'a> {
     numbers: Vec<FileNumber>,
     metas: Vec<TableMeta>,
     last_key: Vec<u8>,
+    /// A table ends at the first new key after so many bytes.
     table_size_bytes: u64,
 }
 
@@ -41,7 +39,7 @@ impl<'a> RunWriter<'a> {
     /// A run whose sequence numbers are all at least `seqno_base`.
     pub(crate) fn new(env: &'a Env, seqno_base: SeqNo) -> RunWriter<'a> {
         let (numbers, metas, last_key) = (Vec::new(), Vec::new(), Vec::new());
-        let table_size_bytes = hooks::limit(&env.dir, "table size", TABLE_SIZE_BYTES);
+        let table_size_bytes = hooks::limit(&env.dir, "table size", env.plan.table_size_bytes);
         let builder = None;
         RunWriter { env, seqno_base, builder, numbers, metas, last_key, table_size_bytes }
     }

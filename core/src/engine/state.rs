@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 
 use super::view::{MemPart, Version, View};
 use super::writer::Writer;
+use crate::budget::MemoryPlan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{FileSystem, LockGuard};
@@ -33,6 +34,8 @@ pub(crate) struct Env {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
+    /// How much memory goes where.
+    pub(crate) plan: MemoryPlan,
     pub(crate) database_id: u64,
     pub(crate) hash_seed: u64,
     /// The next number for a file's name.
@@ -419,25 +422,31 @@ impl Engine {
         Ok(())
     }
 
+    /// How full the backlog of immutable memtables is, in thousandths, by the bytes of their log or
+    /// by the heap that they take, whichever is nearer to its limit.
+    pub(crate) fn backlog_permille(&self, view: &View) -> u64 {
+        let plan = &self.env.plan;
+        let waiting = || view.parts.iter().skip(1);
+        let log_bytes: u64 = waiting().map(|part| part.segment.identity().size_bytes).sum();
+        let heap_bytes: u64 = waiting().map(|part| part.memtable.heap_bytes() as u64).sum();
+        // The active memtable takes the rest of the heap.
+        let most_heap = plan.memtables_heap_bytes - plan.memtable_heap_bytes;
+        let permille = |bytes: u64, most: u64| bytes.saturating_mul(1000) / most.max(1);
+        permille(log_bytes, plan.backlog_limit_bytes).max(permille(heap_bytes, most_heap))
+    }
+
     /// Sets how much writers are slowed: nothing below half of the backlog limit, then more and
     /// more. Called with `shared` locked or at open.
     pub(crate) fn update_pressure(&self) {
         let view = self.view.load();
-        let limit = self.env.options.backlog_limit_bytes;
-        let backlog = backlog_bytes(&view);
+        let backlog = self.backlog_permille(&view);
         let runs = view.version.runs.len() as u64;
         // A backlog of memtables: up to 64 us per KiB shortly before the limit. Runs beyond 24:
         // 1 us per KiB for each, since every read pays for them.
-        let over = backlog.saturating_sub(limit / 2);
-        let by_backlog = over.saturating_mul(64_000) / (limit / 2).max(1);
+        let by_backlog = backlog.saturating_sub(500).saturating_mul(64_000) / 500;
         let by_runs = runs.saturating_sub(24) * 1_000;
         self.pressure.store(by_backlog.max(by_runs), Ordering::Relaxed);
     }
-}
-
-/// Bytes of log that wait for their flush.
-pub(crate) fn backlog_bytes(view: &View) -> u64 {
-    view.parts.iter().skip(1).map(|part| part.segment.identity().size_bytes).sum()
 }
 
 #[cold]

@@ -11,9 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::obsolete::discard_segment;
-use super::state::{
-    Change, Counters, Engine, NextSegment, backlog_bytes, closed_error, lock, wait,
-};
+use super::state::{Change, Counters, Engine, NextSegment, closed_error, lock, wait};
 use super::view::{MemPart, View};
 use super::wake;
 use super::writer::Writer;
@@ -38,7 +36,7 @@ impl Engine {
     {
         let writer = self.writer()?;
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
-        if size.least_segment_size() > self.env.options.memtable_size_bytes {
+        if size.least_segment_size() > self.env.plan.memtable_size_bytes {
             return self.write_large(entries, options);
         }
         if self.pressure.load(Ordering::Relaxed) != 0 {
@@ -159,7 +157,9 @@ impl Engine {
             self.check_poisoned()?;
         }
         let capacity = writer.part.segment.identity().size_bytes;
-        if !writer.log.has_room(size) {
+        // Small records: the index outgrows its share of the memory long before the log is full.
+        let outgrown = writer.part.memtable.heap_bytes() as u64 > self.env.plan.memtable_heap_bytes;
+        if !writer.log.has_room(size) || outgrown {
             self.rotate(writer, size.least_segment_size())?;
         } else if !writer.asked_for_segment && writer.log.free_bytes() < capacity / 2 {
             writer.asked_for_segment = true;
@@ -193,7 +193,7 @@ impl Engine {
 
     /// Segments double until they have the size of the option.
     fn next_segment_size(&self, current: u64, least: u64) -> u64 {
-        let most = self.env.options.memtable_size_bytes;
+        let most = self.env.plan.memtable_size_bytes;
         (current * 2).max(least.next_power_of_two()).min(most).max(least)
     }
 
@@ -252,8 +252,7 @@ impl Engine {
     /// Slows a writer down when background work lags: it owes time for each byte, and pays when
     /// a millisecond has come together. At the limit it waits until a flush makes room.
     fn slow_down(&self, bytes: u64, options: &WriteOptions) -> Result<()> {
-        let limit = self.env.options.backlog_limit_bytes;
-        let full = || backlog_bytes(&self.view.load()) >= limit;
+        let full = || self.backlog_permille(&self.view.load()) >= 1000;
         let owed = self.pressure.load(Ordering::Relaxed) * bytes.div_ceil(64) / 16;
         let debt = self.debt_ns.fetch_add(owed, Ordering::Relaxed) + owed;
         if debt < 1_000_000 && !full() {

@@ -10,7 +10,7 @@ mod os;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;
 
-pub(crate) use os::OsFileSystem;
+pub(crate) use os::{OsFileSystem, memory_bytes};
 
 use std::any::Any;
 use std::fmt;

@@ -28,6 +28,24 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub(crate) struct OsFileSystem;
 
+/// Memory that this process may use, in bytes: the machine's, or what its control group allows; 4
+/// GiB when the system does not say.
+pub(crate) fn memory_bytes() -> u64 {
+    let number = |text: &str| text.split_whitespace().next()?.parse::<u64>().ok();
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = info.lines().find_map(|line| number(line.strip_prefix("MemTotal:")?));
+    let total = total.map_or(4 << 30, |kib| kib << 10);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let mut limits = Path::new(own).ancestors().filter_map(|group| {
+        let group = group.strip_prefix("/").ok()?;
+        number(
+            &fs::read_to_string(Path::new("/sys/fs/cgroup").join(group).join("memory.max")).ok()?,
+        )
+    });
+    limits.by_ref().fold(total, u64::min)
+}
+
 impl FileSystem for OsFileSystem {
     fn kind(&self, path: &Path) -> Result<PathKind> {
         look(path).map(|(kind, _)| kind).map_err(|error| Error::io("inspect", path, &error))

@@ -120,3 +120,22 @@ fn compact_tells_that_the_database_was_closed() {
         receiver.recv().unwrap().join().unwrap();
     }
 }
+
+/// Keys without values: the index takes more memory than the log, and is what ends a memtable.
+#[test]
+fn memtables_keep_within_their_share_of_the_budget() {
+    let disk = SimDisk::new();
+    let budget = 4 << 20;
+    let options = Options::new().memory_budget(budget).durability(Durability::Process);
+    let db = disk.open_db("/db", &options).unwrap();
+    let mut most = 0;
+    for i in 0..100_000u64 {
+        db.put(&i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), b"").unwrap();
+        if i % 64 == 0 {
+            most = most.max(db.stats().memtable_bytes);
+        }
+    }
+    assert!(most <= budget / 2, "{most}");
+    assert!(most >= budget / 16, "{most}");
+    assert_eq!(db.len().unwrap(), 100_000);
+}

@@ -288,6 +288,7 @@ static void many(const char *path)
 static void library(void)
 {
     const char *name, *type, *standard, *doc;
+    toykv_buf value;
     toykv_options *options = toykv_options_new();
     size_t index;
     int32_t code;
@@ -302,6 +303,12 @@ static void library(void)
             break;
         CHECK(code == TOYKV_OK && *name && *type && *standard && *doc);
         WANT(TOYKV_OK, toykv_options_set(options, name, standard, &err));
+        WANT(TOYKV_OK, toykv_options_get(options, name, &value, &err));
+        CHECK(strcmp((const char *)value.data, standard) == 0 && value.len == strlen(standard));
+        toykv_buf_free(&value);
+        WANT(TOYKV_OK, toykv_options_get(NULL, name, &value, &err));
+        CHECK(strcmp((const char *)value.data, standard) == 0);
+        toykv_buf_free(&value);
         WANT(TOYKV_ERR_INVALID, toykv_options_set(options, name, "nonsense", &err));
         SAYS(name);
     }
@@ -310,6 +317,9 @@ static void library(void)
     CHECK(toykv_options_describe(SIZE_MAX, &name, NULL, NULL, NULL) == TOYKV_DONE);
     WANT(TOYKV_ERR_INVALID, toykv_options_set(options, "no_such", "1", &err));
     SAYS("no_such");
+    WANT(TOYKV_ERR_INVALID, toykv_options_get(options, "no_such", &value, &err));
+    CHECK(value.data == NULL);
+    WANT(TOYKV_ERR_INVALID, toykv_options_get(options, NULL, &value, &err));
     WANT(TOYKV_ERR_INVALID, toykv_options_set(options, NULL, "1", &err));
     WANT(TOYKV_ERR_INVALID, toykv_options_set(options, "read_only", NULL, &err));
     WANT(TOYKV_ERR_INVALID, toykv_options_set(options, "\xFF", "1", &err));
