@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::exchange::Format;
+use crate::output::{Form, Style};
 use crate::store::Access;
 use crate::text::Encoding;
 
@@ -19,6 +21,16 @@ use crate::text::Encoding;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) show: Show,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// One line of the shell.
+#[derive(Debug, Parser)]
+#[command(name = "toykv>", no_binary_name = true, disable_help_subcommand = true)]
+pub(crate) struct Line {
     #[command(flatten)]
     pub(crate) show: Show,
     #[command(subcommand)]
@@ -102,6 +114,18 @@ impl Show {
             show => show.encoding,
         }
     }
+
+    /// `base` with what was asked for. Arguments that are `plain` are read as `plain` says.
+    pub(crate) fn style(&self, base: Style, plain: Encoding) -> Style {
+        let form = match self {
+            Show { json: true, .. } => Form::Json,
+            Show { table: true, .. } => Form::Table,
+            _ => base.form,
+        };
+        let encoding = self.encoding().unwrap_or(base.encoding);
+        let input = if encoding == Encoding::Plain { plain } else { encoding };
+        Style { form, encoding, input }
+    }
 }
 
 /// What to do.
@@ -120,17 +144,47 @@ pub(crate) enum Verb {
     /// Print the exact number of keys
     #[command(visible_alias = "count")]
     Len,
+    /// Talk to the database: a verb a line, from a terminal or a script
+    Shell(ShellArgs),
+    /// Store the entries of a CSV, TSV or JSON lines file
+    Import(ImportArgs),
+    /// Write entries to a CSV, TSV or JSON lines file
+    Export(ExportArgs),
     /// Print counts, sizes and health
     Stats,
+    /// Tell where the space goes
+    Explain,
+    /// Read everything and compare every checksum
+    Verify,
+    /// Merge what is stored, in all or in a range
+    Compact(CompactArgs),
+    /// Give back the space of values that were overwritten or removed
+    Gc,
+    /// Write everything as a stream with checksums, in a format that outlives this version
+    Dump(DumpArgs),
+    /// Store what a dump holds
+    Load(LoadArgs),
+    /// Delete a database and all that is in it
+    Destroy(DestroyArgs),
+    /// Print the completions of a command shell
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in troff
+    Man {
+        /// Of one verb instead of the whole
+        verb: Option<String>,
+    },
 }
 
 impl Verb {
     /// What it does to a store.
     pub(crate) fn access(&self) -> Access {
         match self {
-            Verb::Get(_) | Verb::Scan(_) | Verb::Len | Verb::Stats => Access::Read,
-            Verb::Delete(_) => Access::Change,
-            Verb::Set(_) => Access::Create,
+            Verb::Delete(_) | Verb::Compact(_) | Verb::Gc => Access::Change,
+            Verb::Set(_) | Verb::Shell(_) | Verb::Import(_) | Verb::Load(_) => Access::Create,
+            _ => Access::Read,
         }
     }
 }
@@ -187,4 +241,87 @@ pub(crate) struct RangeArgs {
     /// Keys without their values
     #[arg(long, short)]
     pub(crate) keys_only: bool,
+}
+
+/// Arguments of `shell`.
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// End a script at the first line that fails
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file; - for the standard input
+    pub(crate) file: PathBuf,
+    /// Its format, unless its name says it
+    #[arg(long, short)]
+    pub(crate) format: Option<Format>,
+    /// The first line is no header: the first column is the key, the second the value
+    #[arg(long)]
+    pub(crate) no_header: bool,
+    /// The columns that the header names for key and value
+    #[arg(long, value_name = "KEY,VALUE", value_delimiter = ',', num_args = 1,
+          default_values = ["key", "value"], conflicts_with = "no_header",
+          value_parser = clap::value_parser!(String))]
+    pub(crate) columns: Vec<String>,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The file; - for the standard output
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// Its format, unless its name says it
+    #[arg(long, short)]
+    pub(crate) format: Option<Format>,
+    /// Write no header
+    #[arg(long)]
+    pub(crate) no_header: bool,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Arguments of `compact`.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    /// First key
+    pub(crate) start: Option<OsString>,
+    /// Key behind the last one
+    pub(crate) end: Option<OsString>,
+}
+
+/// Arguments of `dump`.
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// The file; - for the standard output
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The file; - for the standard input
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Only read it to its end and say whether it is whole
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// Arguments of `destroy`.
+#[derive(Debug, Args)]
+pub(crate) struct DestroyArgs {
+    /// Yes, all of it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }

@@ -1,12 +1,15 @@
 //! toykv on the command line: a database in a directory or behind a server, by the same verbs.
 //!
-//! README.md has the verbs and the exit codes.
-#![expect(dead_code, reason = "the verbs on whole databases come next")]
+//! README.md has the verbs, the exit codes and the bytes of a dump.
 
 mod args;
+mod dump;
+mod exchange;
 mod failure;
 mod files;
 mod output;
+mod progress;
+mod shell;
 mod store;
 mod text;
 mod verbs;
@@ -15,11 +18,13 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use args::{Cli, Show, Target};
-use failure::{Exit, Result};
+use args::{Cli, DestroyArgs, Target, Verb};
+use failure::{Exit, Failure, Result};
 use output::{Form, Style};
+use text::Encoding;
+use verbs::Call;
 
 fn main() -> ExitCode {
     let mut cli = Cli::parse();
@@ -41,21 +46,73 @@ fn from_environment(target: &mut Target) {
     }
 }
 
-fn style(show: &Show) -> Style {
-    let form = match show {
-        Show { json: true, .. } => Form::Json,
-        Show { table: true, .. } => Form::Table,
-        _ if io::stdout().is_terminal() => Form::Table,
-        _ => Form::Lines,
-    };
-    Style { form, encoding: show.encoding().unwrap_or_default() }
+/// Tables for people at a terminal, lines for programs.
+fn base_style() -> Style {
+    let form = if io::stdout().is_terminal() { Form::Table } else { Form::Lines };
+    Style { form, encoding: Encoding::Escaped, input: Encoding::Escaped }
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let mut store = store::open(&cli.target, cli.verb.access())?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let done = verbs::run(&cli.verb, &mut *store, style(&cli.show), &mut out);
-    let done = done.and(out.flush().map_err(Into::into));
-    // What was written before a failure is kept too.
-    done.and(store.close())
+    let style = cli.show.style(base_style(), Encoding::Plain);
+    let mut call = Call { style, chatty: false, out: &mut out };
+    let done = if let Some(done) = run_alone(cli, &mut call) {
+        done
+    } else {
+        progress::watch_interrupts()?;
+        let mut store = store::open(&cli.target, cli.verb.access())?;
+        if let Verb::Shell(args) = &cli.verb {
+            // The shell writes to the standard output by itself.
+            drop(out);
+            return shell::run(store, args, style);
+        }
+        let done = verbs::run(&cli.verb, &mut *store, &mut call);
+        // What was written before a failure is kept too.
+        done.and(store.close())
+    };
+    let written = out.flush();
+    done.and(written.map_err(Into::into))
+}
+
+/// Runs the verbs that need no open store.
+fn run_alone(cli: &Cli, call: &mut Call<'_>) -> Option<Result<()>> {
+    match &cli.verb {
+        Verb::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "toykv", &mut text);
+            Some(call.out.write_all(&text).map_err(Into::into))
+        }
+        Verb::Man { verb } => Some(manual(verb.as_deref(), call)),
+        Verb::Destroy(args) => Some(destroy(args, &cli.target)),
+        Verb::Load(args) if args.check => Some(
+            progress::watch_interrupts()
+                .map_err(Into::into)
+                .and_then(|()| verbs::check_dump(args))
+                .and_then(|totals| {
+                    call.tell(&[("entries", totals.entries), ("bytes", totals.bytes)])
+                }),
+        ),
+        _ => None,
+    }
+}
+
+fn manual(verb: Option<&str>, call: &mut Call<'_>) -> Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    if let Some(name) = verb {
+        let found = command.find_subcommand(name);
+        let found = found.ok_or_else(|| Failure::usage(format!("there is no verb {name}")))?;
+        command = found.clone();
+    }
+    Ok(clap_mangen::Man::new(command).render(call.out)?)
+}
+
+fn destroy(args: &DestroyArgs, target: &Target) -> Result<()> {
+    let dir = target.dir.as_ref();
+    let dir = dir.ok_or_else(|| Failure::usage("say which database: --dir DIR"))?;
+    if !args.yes {
+        let what = format!("destroy deletes {} for good: say --yes", dir.display());
+        return Err(Failure::usage(what));
+    }
+    Ok(toykv::Db::destroy(dir)?)
 }

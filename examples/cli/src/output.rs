@@ -24,11 +24,14 @@ pub(crate) enum Form {
     Json,
 }
 
-/// Form and encoding.
+/// Form and encodings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     pub(crate) form: Form,
+    /// Of answers and of files.
     pub(crate) encoding: Encoding,
+    /// Of arguments.
+    pub(crate) input: Encoding,
 }
 
 /// Writes entries as they come; [`Listing::finish`] writes what is kept back.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use toykv::{Db, Options, ScanOptions, WriteBatch};
 
-use super::{Access, Entries, Figures, Range, Store, Visit, Watch};
+use super::{Access, Entries, Figures, Range, Store, Visit, Watch, unsupported};
 use crate::args::Target;
 use crate::failure::Result;
 
@@ -18,16 +18,13 @@ pub(crate) struct Local {
 impl Local {
     /// Opens the directory: for reading where that is enough.
     pub(crate) fn open(dir: &Path, target: &Target, access: Access) -> Result<Local> {
-        let mut options = Options::new();
+        let (read, create) = (access == Access::Read, access == Access::Create);
+        let mut options = Options::new().read_only(read).create_if_missing(create);
         for (name, value) in &target.options {
             options.set(name, value)?;
         }
         if let Some(durability) = target.durability {
             options = options.durability(durability.into());
-        }
-        options = options.read_only(access == Access::Read);
-        if access != Access::Create {
-            options = options.create_if_missing(false);
         }
         Ok(Local { db: Db::open(dir, &options)? })
     }
@@ -115,6 +112,14 @@ impl Store for Local {
             watch(progress.done_bytes, progress.total_bytes)
         })?;
         Ok(())
+    }
+
+    fn explain(&mut self) -> Result<Figures> {
+        Err(unsupported("explain", "a directory", "this version of the engine cannot tell yet"))
+    }
+
+    fn collect(&mut self, _watch: &mut Watch<'_>) -> Result<()> {
+        Err(unsupported("gc", "a directory", "this version of the engine keeps segments"))
     }
 
     fn close(&mut self) -> Result<()> {

@@ -70,6 +70,10 @@ pub(crate) trait Store {
     fn stats(&mut self) -> Result<Figures>;
     /// Merges what is stored in a range.
     fn compact(&mut self, range: &Range, watch: &mut Watch<'_>) -> Result<()>;
+    /// Where the space goes.
+    fn explain(&mut self) -> Result<Figures>;
+    /// Gives back the space of values that are no longer needed.
+    fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()>;
     /// Makes everything written durable and lets go of the store.
     fn close(&mut self) -> Result<()>;
 }

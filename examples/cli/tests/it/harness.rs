@@ -54,10 +54,28 @@ impl Place {
     }
 
     /// Reads a file of the folder.
-    #[expect(dead_code, reason = "for verbs that write files")]
     pub(crate) fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
         std::fs::read(self.folder.path().join(name)).unwrap()
     }
+}
+
+/// Names of the files in a folder, sorted.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<_> = entries.map(|e| name(e).into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Writes a file anywhere.
+pub(crate) fn overwrite(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Reads a file anywhere.
+pub(crate) fn bytes_of(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
 }
 
 /// The program without arguments, and without what the environment says.

@@ -1,0 +1,178 @@
+//! Verbs on whole databases: dump, load, verify, compact, destroy.
+
+use crate::harness::{Place, bytes_of, fail, names, overwrite, program, run, succeed};
+
+/// A database of entries with every kind of byte, some of them large, in tables and log.
+fn filled() -> Place {
+    let place = Place::new();
+    let mut csv = String::from("key,value\n");
+    for number in 0..3000u32 {
+        let key = number.wrapping_mul(0x9e37_79b9);
+        csv.push_str(&format!("{key:08x},{}\n", "ab".repeat((number % 90) as usize)));
+    }
+    succeed(&mut place.toykv(&["import", "-", "--hex"]), csv.as_bytes());
+    let large: Vec<u8> = (0..700_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+    place.write("large", &large);
+    place.ok(&["set", "large", "@large"]);
+    place.ok(&["set", "", "of the empty key"]);
+    place
+}
+
+fn everything(place: &Place) -> Vec<u8> {
+    place.ok(&["scan", "--hex"])
+}
+
+#[test]
+fn a_dump_is_loaded_as_it_was() {
+    let place = filled();
+    assert_eq!(place.text(&["dump", "d"]), "");
+    let dump = place.read("d");
+    assert_eq!(place.ok(&["dump"]), dump, "to the standard output");
+    assert_eq!(place.ok(&["dump", "-"]), dump);
+    let lines = place.text(&["load", "--check", "d"]);
+    assert!(lines.starts_with("entries\t3002\nbytes\t"), "{lines}");
+    let other = Place::new();
+    overwrite(&other.path("d"), &dump);
+    assert_eq!(other.text(&["load", "d"]), lines);
+    assert_eq!(everything(&other), everything(&place));
+    assert_eq!(other.ok(&["dump"]), dump, "equal contents make equal dumps");
+    let piped = Place::new();
+    succeed(&mut piped.toykv(&["load", "--durability", "sync"]), &dump);
+    assert_eq!(everything(&piped), everything(&place));
+    // Once more changes nothing; what else is there stays.
+    piped.ok(&["set", "zzz", "kept"]);
+    succeed(&mut piped.toykv(&["load", "-"]), &dump);
+    assert_eq!(piped.text(&["len"]), "3003\n");
+}
+
+#[test]
+fn an_empty_database_has_a_dump() {
+    let place = Place::new();
+    place.ok(&["set", "a", ""]);
+    place.ok(&["delete", "a"]);
+    let dump = place.ok(&["dump"]);
+    assert_eq!(dump.len(), 16 + 16 + 24 + 8);
+    let other = Place::new();
+    assert_eq!(
+        succeed(&mut other.toykv(&["load", "--json"]), &dump),
+        b"{\"entries\":0,\"bytes\":0}\n"
+    );
+    assert_eq!(other.text(&["len"]), "0\n");
+}
+
+#[test]
+fn a_file_that_is_there_is_not_replaced_unless_told() {
+    let place = filled();
+    let path = place.write("d", b"mine");
+    for verb in ["dump", "export"] {
+        let (code, message) = place.fails(&[verb, "d"]);
+        assert_eq!(code, 12, "{message}");
+        assert_eq!(bytes_of(&path), b"mine");
+        place.ok(&[verb, "d", "--force"]);
+        assert!(bytes_of(&path).len() > 1000);
+        overwrite(&path, b"mine");
+    }
+    // A dump that fails leaves nothing.
+    let (code, _) = fail(
+        program().arg("--dir").arg(place.path("none")).args(["dump"]).arg(place.path("x")),
+        b"",
+    );
+    assert_eq!(code, 5);
+    assert_eq!(names(&place.path("db").join("..")), ["d", "db", "large"]);
+    let (code, message) = place.fails(&["dump", "no/such/folder/d"]);
+    assert_eq!(code, 2, "{message}");
+    assert!(message.contains("no/such/folder/d"), "{message}");
+}
+
+#[test]
+fn damaged_and_foreign_dumps_are_refused_with_the_place() {
+    let place = filled();
+    let dump = place.ok(&["dump"]);
+    let other = Place::new();
+    other.ok(&["set", "kept", ""]);
+    let check = |bytes: &[u8], code: i32, words: &str| {
+        other.write("d", bytes);
+        for args in [&["load", "d"][..], &["load", "--check", "d"]] {
+            let (found, message) = other.fails(args);
+            assert_eq!(found, code, "{message}");
+            assert!(message.starts_with("toykv: d: ") && message.contains(words), "{message}");
+            assert_eq!(other.text(&["scan"]), "kept\t\n", "nothing of a damaged file is stored");
+        }
+    };
+    let mut damaged = dump.clone();
+    let middle = dump.len() / 2;
+    damaged[middle] ^= 1;
+    check(&damaged, 4, "damaged at byte ");
+    check(&dump[..middle], 4, "cut off");
+    check(&[&dump[..], b"x"].concat(), 4, &format!("damaged at byte {}", dump.len()));
+    check(b"PK and more of an archive", 10, "no dump of toykv");
+    check(b"toykvdmp\x09\x00\0\0\0\0\0\0", 10, "version 9");
+    check(b"", 4, "damaged at byte 0 ");
+    // From a pipe: whole chunks before the damage are stored, and the message says how much.
+    let (code, message) = fail(&mut other.toykv(&["load"]), &damaged);
+    assert_eq!(code, 4);
+    let stored: u64 = other.text(&["len"]).trim().parse().unwrap();
+    let words = format!("(the {} entries before it are stored)", stored - 1);
+    assert!(message.contains(&words), "{stored}: {message}");
+}
+
+#[test]
+fn verify_reads_everything_and_names_the_damage() {
+    let place = filled();
+    place.ok(&["compact"]);
+    let lines = place.text(&["verify"]);
+    assert!(lines.starts_with("entries\t3002\nbytes\t"), "{lines}");
+    assert_eq!(place.text(&["compact", "a", "b"]), "");
+    // A byte in the middle of every file that holds entries.
+    let db = place.path("db");
+    let mut damaged = 0;
+    for name in names(&db) {
+        let path = db.join(&name);
+        let whole = bytes_of(&path);
+        if whole.len() < 10_000 || whole.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+        let mut bytes = whole.clone();
+        bytes[used / 3] ^= 0x10;
+        overwrite(&path, &bytes);
+        let (code, message) = place.fails(&["verify"]);
+        assert_eq!(code, 4, "{name}: {message}");
+        assert!(message.contains(&name) && message.contains("at offset "), "{name}: {message}");
+        overwrite(&path, &whole);
+        damaged += 1;
+    }
+    assert!(damaged >= 2, "a table and a segment");
+    place.ok(&["verify"]);
+}
+
+#[test]
+fn destroy_wants_a_yes() {
+    let place = filled();
+    let (code, message) = place.fails(&["destroy"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("--yes"), "{message}");
+    assert_eq!(place.text(&["len"]), "3002\n");
+    place.ok(&["destroy", "--yes"]);
+    assert!(!place.path("db").exists());
+    assert_eq!(place.fails(&["destroy", "--yes"]).0, 5);
+}
+
+#[test]
+fn completions_and_the_manual_need_no_database() {
+    let text = |args: &[&str]| String::from_utf8(succeed(program().args(args), b"")).unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = text(&["completions", shell]);
+        assert!(script.contains("toykv") && script.contains("import"), "{shell}");
+    }
+    let page = text(&["man"]);
+    assert!(page.contains(".TH toykv 1") && page.contains("Exit codes"), "{page}");
+    assert!(text(&["man", "dump"]).contains("force"));
+    assert_eq!(fail(program().args(["man", "nonsense"]), b"").0, 2);
+    for help in [&["--help"][..], &["-h"], &["load", "--help"], &["--version"]] {
+        assert!(text(help).contains("toykv"), "{help:?}");
+    }
+    let output = run(program().args(["completions", "bash"]), b"");
+    let syntax = run(std::process::Command::new("bash").arg("-n"), &output.stdout);
+    assert!(syntax.status.success(), "{}", String::from_utf8_lossy(&syntax.stderr));
+}
