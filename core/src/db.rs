@@ -192,11 +192,30 @@ impl Db {
     ) -> Result<()> {
         let engine = self.handle.engine();
         engine.flush()?;
-        let mut check = |done_bytes, total_bytes| {
-            let _inside = InCallback::enter();
-            progress(Progress { done_bytes, total_bytes })
-        };
-        engine.compact_user_range(lower, upper, &mut check)
+        engine.compact_user_range(lower, upper, &mut telling(progress))
+    }
+
+    /// Frees all space that can be freed now: compacts everything, which finds the values that
+    /// newer ones hide, then rewrites every file of the value log that holds dead ones. Needed for
+    /// nothing: `space_amplification` is kept without it. Snapshots, scans and values that are
+    /// held keep what they see.
+    pub fn gc(&self) -> Result<()> {
+        self.gc_with(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Db::gc`], telling `progress` how far it has come, first in bytes of tables, then, from
+    /// 0 again, in bytes of values; Cancelled when that answers `Break`, and then what has been
+    /// rewritten so far stays so. Otherwise as [`Db::compact_with`].
+    pub fn gc_with(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<()> {
+        self.compact_with(Bound::Unbounded, Bound::Unbounded, progress)?;
+        self.handle.engine().collect_all(&mut telling(progress))
+    }
+
+    /// Compares what is recorded of dead values with what tables and segments say; answers the
+    /// bytes that live values take.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn audit(&self) -> Result<u64> {
+        self.handle.engine().audit()
     }
 
     /// Closes the database for all clones: waits for background work, makes everything
@@ -260,6 +279,16 @@ impl crate::fs::sim::SimDisk {
     /// [`Db::destroy`] on this disk.
     pub fn destroy_db(&self, path: impl AsRef<Path>) -> Result<()> {
         engine::destroy(self, path.as_ref())
+    }
+}
+
+/// A callback of the user as the engine calls it.
+fn telling(
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> impl FnMut(u64, u64) -> ControlFlow<()> {
+    |done_bytes, total_bytes| {
+        let _inside = InCallback::enter();
+        progress(Progress { done_bytes, total_bytes })
     }
 }
 

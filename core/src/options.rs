@@ -35,6 +35,8 @@ pub struct Options {
     pub(crate) memtable_size_bytes: Option<u64>,
     pub(crate) backlog_limit_bytes: Option<u64>,
     pub(crate) value_threshold_bytes: u64,
+    /// In hundredths.
+    pub(crate) space_amplification_percent: u64,
 }
 
 /// One option as the other languages see it.
@@ -42,7 +44,7 @@ pub struct Options {
 pub struct OptionInfo {
     /// The name for [`Options::set`].
     pub name: &'static str,
-    /// "bool", "durability", "milliseconds" or "bytes".
+    /// "bool", "durability", "milliseconds", "bytes" or "ratio".
     pub value_type: &'static str,
     /// The default as text.
     pub default_value: &'static str,
@@ -133,6 +135,15 @@ const OPTIONS: &[OptionInfo] = &[
         set: |options, text| store(&mut options.value_threshold_bytes, parse_bytes(text)),
         get: |options| bytes_text(options.value_threshold_bytes),
     },
+    OptionInfo {
+        name: "space_amplification",
+        value_type: "ratio",
+        default_value: "1.5",
+        doc: "how many times the live values the value log may take; dead ones beyond that are \
+              collected in the background; 1.1 to 10, at most two decimals",
+        set: |options, text| store(&mut options.space_amplification_percent, parse_percent(text)),
+        get: |options| percent_text(options.space_amplification_percent),
+    },
 ];
 
 impl Default for Options {
@@ -147,6 +158,7 @@ impl Default for Options {
             memtable_size_bytes: None,
             backlog_limit_bytes: None,
             value_threshold_bytes: 1 << 10,
+            space_amplification_percent: 150,
         }
     }
 }
@@ -214,12 +226,22 @@ impl Options {
         self
     }
 
+    /// How many times the live values the value log may take, in hundredths (110 to 1000, default
+    /// 150), beside the segments that are being written; see [`Db::explain_space`].
+    ///
+    /// [`Db::explain_space`]: crate::Db::explain_space
+    pub fn space_amplification_percent(mut self, percent: u64) -> Options {
+        self.space_amplification_percent = percent;
+        self
+    }
+
     /// All options with type, default and documentation.
     pub fn describe() -> &'static [OptionInfo] {
         OPTIONS
     }
 
-    /// Sets an option by name from text: `true`/`false`, a number, or bytes such as `256MiB`.
+    /// Sets an option by name from text: `true`/`false`, a number, bytes such as `256MiB`, or a
+    /// ratio such as `1.5`.
     /// InvalidArgument names the option and what it accepts.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let info = find(name)?;
@@ -251,6 +273,7 @@ impl Options {
         let backlog = self.backlog_limit_bytes.unwrap_or(2 * memtable);
         check_range("backlog_limit_bytes", backlog, 2 * memtable, 1 << 50)?;
         check_range("value_threshold_bytes", self.value_threshold_bytes, 64, 1 << 32)?;
+        check_range("space_amplification", self.space_amplification_percent, 110, 1000)?;
         if self.read_only && self.error_if_exists {
             return Err(invalid("error_if_exists and read_only exclude each other"));
         }
@@ -340,6 +363,25 @@ fn durability_text(durability: Durability) -> &'static str {
     }
 }
 
+/// Digits, and a point with one or two digits behind it: hundredths.
+fn parse_percent(text: &str) -> Option<u64> {
+    let (whole, part) = text.trim().split_once('.').unwrap_or((text.trim(), "00"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 2 {
+        return None;
+    }
+    let hundredths: u64 = format!("{part:0<2}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(100)?.checked_add(hundredths)
+}
+
+fn percent_text(percent: u64) -> String {
+    match percent % 100 {
+        0 => format!("{}.0", percent / 100),
+        part if part.is_multiple_of(10) => format!("{}.{}", percent / 100, part / 10),
+        part => format!("{}.{part:02}", percent / 100),
+    }
+}
+
 /// How one write is made. `Default` follows the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
@@ -401,6 +443,7 @@ mod tests {
             ("memtable_size_bytes", "65537B"),
             ("backlog_limit_bytes", "3GiB"),
             ("value_threshold_bytes", "4KiB"),
+            ("space_amplification", "1.25"),
         ];
         for (name, value) in values {
             options.set(name, value).unwrap();
@@ -410,6 +453,18 @@ mod tests {
         options.set("memtable_size_bytes", "auto").unwrap();
         assert_eq!(options.get("memtable_size_bytes").unwrap(), "auto");
         assert!(options.get("no_such").unwrap_err().message().contains("no_such"));
+    }
+
+    #[test]
+    fn ratios() {
+        let parsed = ["1.5", "2", "1.25", "10", "1.05"].map(parse_percent);
+        assert_eq!(parsed, [Some(150), Some(200), Some(125), Some(1000), Some(105)]);
+        for bad in ["", ".5", "1.", "1.234", "-1", "1,5", "+1", "99999999999999999999"] {
+            assert_eq!(parse_percent(bad), None, "{bad}");
+        }
+        assert_eq!([150, 200, 125, 105].map(percent_text), ["1.5", "2.0", "1.25", "1.05"]);
+        let error = Options::new().space_amplification_percent(100).check().unwrap_err();
+        assert!(error.message().contains("space_amplification"));
     }
 
     #[test]

@@ -55,7 +55,11 @@ pub struct Stats {
     pub compaction_bytes_read: u64,
     /// Bytes of tables that compactions have written.
     pub compaction_bytes_written: u64,
-    /// Bytes of tables that flushes and large batches have written.
+    /// Collections of segments done.
+    pub collections: u64,
+    /// Bytes of rewritten segments that collections have written.
+    pub collection_bytes_written: u64,
+    /// Bytes of tables and rewritten segments that flushes and large batches have written.
     pub flush_bytes_written: u64,
     /// Bytes appended to the log.
     pub log_bytes_written: u64,

@@ -139,6 +139,8 @@ fn json(stats: &Stats, errors: [Option<&Error>; 2]) -> String {
         ("compactions", stats.compactions),
         ("compaction_bytes_read", stats.compaction_bytes_read),
         ("compaction_bytes_written", stats.compaction_bytes_written),
+        ("collections", stats.collections),
+        ("collection_bytes_written", stats.collection_bytes_written),
         ("flush_bytes_written", stats.flush_bytes_written),
         ("log_bytes_written", stats.log_bytes_written),
         ("syncs", stats.syncs),

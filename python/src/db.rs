@@ -289,6 +289,8 @@ impl Db {
         dict.set_item("compactions", stats.compactions)?;
         dict.set_item("compaction_bytes_read", stats.compaction_bytes_read)?;
         dict.set_item("compaction_bytes_written", stats.compaction_bytes_written)?;
+        dict.set_item("collections", stats.collections)?;
+        dict.set_item("collection_bytes_written", stats.collection_bytes_written)?;
         dict.set_item("flush_bytes_written", stats.flush_bytes_written)?;
         dict.set_item("log_bytes_written", stats.log_bytes_written)?;
         dict.set_item("syncs", stats.syncs)?;

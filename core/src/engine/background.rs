@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::hooks;
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
-use super::wake::{note_failure, start, wake_compaction};
+use super::wake::{note_failure, start, wake_collection, wake_compaction};
 use crate::error::Result;
 use crate::vlog::Segment;
 
@@ -68,6 +68,7 @@ pub(crate) fn run(engine: &Engine, role: Role) {
     match role {
         Role::Flush => run_flush(engine),
         Role::Compaction | Role::SecondCompaction => run_compaction(engine),
+        Role::Collection => run_collection(engine),
         Role::Log => run_log(engine),
     }
 }
@@ -87,6 +88,7 @@ fn run_flush(engine: &Engine) {
         }
         let result = engine.flush_oldest();
         wake_compaction(engine);
+        wake_collection(engine);
         after_attempt(engine, &result);
     }
 }
@@ -105,6 +107,22 @@ fn run_compaction(engine: &Engine) {
             seen
         };
         let result = engine.compact_once();
+        wake_collection(engine);
+        after_attempt(engine, &result);
+        let mut shared = lock(&engine.shared);
+        while !shared.stop && matches!(result, Ok(false)) && shared.commits == seen {
+            shared = wait(&engine.work, shared);
+        }
+        if shared.stop {
+            return;
+        }
+    }
+}
+
+fn run_collection(engine: &Engine) {
+    loop {
+        let seen = lock(&engine.shared).commits;
+        let result = engine.collect_once();
         after_attempt(engine, &result);
         let mut shared = lock(&engine.shared);
         while !shared.stop && matches!(result, Ok(false)) && shared.commits == seen {

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::dropped::Dropped;
 use super::hooks;
 use super::obsolete;
 use super::pick::{JOIN_TABLE_BYTES, Job, input_numbers, pick, pick_range};
@@ -19,7 +20,7 @@ use super::view::{Run, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::{Cursor, Merge};
 use crate::table::{IterMode, Table, TableIter};
-use crate::types::SeqNo;
+use crate::types::{Kind, SeqNo};
 use crate::version::{KeyRange, RunId, RunMeta, VersionState};
 
 /// Entries between two looks at whether to go on.
@@ -191,13 +192,16 @@ impl Engine {
             }
             return self.commit(change);
         }
-        let run = self.merge(plan, check)?;
+        let (run, dropped) = self.merge(plan, check)?;
         let committed = run.open(&self.env).and_then(|tables| {
             change.tables = tables;
             for meta in &run.metas {
                 change.edit.add_table(newest.id, meta.clone());
             }
-            self.commit(change)
+            let mut files = self.files()?;
+            dropped.describe(&files.state, &mut change.edit);
+            self.stamp(&mut change.edit);
+            self.commit_locked(&mut files, change)
         });
         if let Err(error) = committed {
             if self.is_undone() {
@@ -211,8 +215,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the merged run.
-    fn merge(&self, plan: &Plan<'_>, check: Check<'_>) -> Result<FinishedRun> {
+    /// Writes the merged run; answers also which separated values it no longer points to.
+    fn merge(&self, plan: &Plan<'_>, check: Check<'_>) -> Result<(FinishedRun, Dropped)> {
         let runs = &plan.version.runs[plan.first..plan.first + plan.inputs.len()];
         let base = plan.inputs.iter().map(RunMeta::min_seqno).min().unwrap_or(0);
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
@@ -220,6 +224,7 @@ impl Engine {
         let mut retain = Retain::new(self.snapshots(), plan.bottom);
         let mut merge = Merge::new(runs.iter().map(RunSource::new).collect());
         let mut writer = RunWriter::new(&self.env, base);
+        let mut dropped = Dropped::default();
         let mut last_key: Option<Vec<u8>> = None;
         let mut seen = 0u64;
         merge.seek(b"")?;
@@ -233,24 +238,21 @@ impl Engine {
             }
             seen += 1;
             let source = merge.current();
-            copy_entry(source, &mut retain, &mut writer, &mut last_key, base, plan.bottom)?;
+            if start_entry(source, &mut retain, &mut last_key) {
+                copy_entry(source, &retain, &mut writer, base, plan.bottom)?;
+            } else if source.iter().kind() == Kind::Pointer {
+                dropped.note(source.iter().key(), source.iter().value())?;
+            }
             merge.advance()?;
         }
         Counters::add(&self.env.counters.compaction_bytes_read, total);
-        writer.finish()
+        Ok((writer.finish()?, dropped))
     }
 }
 
-/// Writes the current entry of a source unless nobody needs it.
+/// Whether somebody needs the current entry of a source.
 #[inline]
-fn copy_entry(
-    source: &RunSource,
-    retain: &mut Retain,
-    writer: &mut RunWriter<'_>,
-    last_key: &mut Option<Vec<u8>>,
-    base: SeqNo,
-    bottom: bool,
-) -> Result<()> {
+fn start_entry(source: &RunSource, retain: &mut Retain, last_key: &mut Option<Vec<u8>>) -> bool {
     let iter = source.iter();
     let key = iter.key();
     match last_key {
@@ -262,10 +264,20 @@ fn copy_entry(
         }
         None => *last_key = Some(key.to_vec()),
     }
-    let (seqno, kind) = (iter.seqno(), iter.kind());
-    if !retain.keep(seqno, kind) {
-        return Ok(());
-    }
+    retain.keep(iter.seqno(), iter.kind())
+}
+
+/// Writes the current entry of a source.
+#[inline]
+fn copy_entry(
+    source: &RunSource,
+    retain: &Retain,
+    writer: &mut RunWriter<'_>,
+    base: SeqNo,
+    bottom: bool,
+) -> Result<()> {
+    let iter = source.iter();
+    let (key, seqno, kind) = (iter.key(), iter.seqno(), iter.kind());
     // Who sees it sees it always: at the bottom the smallest number does, and takes no space.
     let seqno = if bottom && retain.visible_to_all(seqno) { base } else { seqno };
     writer.add(key, seqno, kind, iter.value())

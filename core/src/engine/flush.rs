@@ -4,26 +4,74 @@
 //! Invariant ORDER: memtables are flushed oldest first, one at a time, so every run is newer than
 //! all runs that were there before it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::count;
 use super::obsolete;
 use super::retain::Retain;
+use super::rewrite::{Moved, rewrite};
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Counters, Engine, Env, lock};
 use super::view::{MemPart, Version, View, key_count};
 use crate::error::Result;
+use crate::filename::FileName;
+use crate::memtable::MemEntry;
 use crate::table::Table;
 use crate::types::{FileNumber, Kind, SeqNo, ValuePointer};
-use crate::version::VersionEdit;
+use crate::version::{DeadSet, SegmentMeta, SegmentState, TableMeta, Values};
+use crate::vlog::{SegmentIdentity, record_len};
 
 /// A memtable as tables, not yet committed.
 pub(crate) struct Flushed {
-    pub(crate) run: FinishedRun,
-    pub(crate) tables: Vec<(FileNumber, Arc<Table>)>,
+    run: FinishedRun,
+    tables: Vec<(FileNumber, Arc<Table>)>,
     /// Keys that it adds to what is older.
     pub(crate) delta: i64,
+    /// What becomes of its segment.
+    fate: Fate,
 }
+
+/// What becomes of the segment of a flushed memtable.
+enum Fate {
+    /// No table points into it.
+    Goes,
+    /// It stays for its values.
+    Stays(Box<SegmentMeta>),
+    /// Little of it is values; those are in another file.
+    Moves(Moved),
+}
+
+/// The large values of a memtable's segment.
+struct Separated {
+    values: Values,
+    /// Those that no table needs, in units of 8 bytes, and what they take.
+    dropped: Vec<u32>,
+    dropped_bytes: u64,
+}
+
+impl Separated {
+    fn note(&mut self, key: &[u8], entry: &MemEntry, kept: bool) {
+        let len = record_len(key.len(), entry.value_len);
+        self.values.end = self.values.end.max(entry.offset + len);
+        if !self.is_large(entry) {
+            return;
+        }
+        self.values.count += 1;
+        self.values.bytes += len;
+        if !kept {
+            self.dropped.push((entry.offset / 8) as u32);
+            self.dropped_bytes += len;
+        }
+    }
+
+    fn is_large(&self, entry: &MemEntry) -> bool {
+        entry.kind == Kind::Put && u64::from(entry.value_len) >= self.values.least_len
+    }
+}
+
+/// A segment of which less is live values is not kept: those are rewritten.
+const LEAST_LIVE_PERCENT: u64 = 60;
 
 /// Builds the tables of `part`, which is older than every other memtable, and makes durable what
 /// they point to. `snapshots` were read after the memtable was frozen.
@@ -36,15 +84,10 @@ pub(crate) fn build(
     let upto = part.memtable.last_seqno();
     let older = View { parts: Vec::new(), version: Arc::clone(version) };
     let delta = count::delta(part, &older, upto, env.hash_seed)?;
-    let run = write_run(env, part, version, snapshots)?;
-    let opened = (|| {
-        if run.value_bytes > 0 {
-            part.segment.sync()?;
-        }
-        run.open(env)
-    })();
-    match opened {
-        Ok(tables) => Ok(Flushed { run, tables, delta }),
+    let (run, separated) = write_run(env, part, version, snapshots)?;
+    let opened = run.open(env);
+    match opened.and_then(|tables| Ok((tables, decide(env, part, separated)?))) {
+        Ok((tables, fate)) => Ok(Flushed { run, tables, delta, fate }),
         Err(error) => {
             run.discard(env);
             Err(error)
@@ -52,13 +95,33 @@ pub(crate) fn build(
     }
 }
 
+/// Makes durable what tables point to: the segment, or a rewritten one.
+fn decide(env: &Env, part: &MemPart, separated: Separated) -> Result<Fate> {
+    let Separated { values, dropped, dropped_bytes } = separated;
+    if values.bytes == dropped_bytes {
+        return Ok(Fate::Goes);
+    }
+    let SegmentIdentity { id, salt, size_bytes, .. } = *part.segment.identity();
+    let dead = DeadSet::new(dropped, dropped_bytes);
+    let state = SegmentState::Flushed;
+    let meta = SegmentMeta { id, file: id, salt, size_bytes, state, values, dead };
+    if meta.live_bytes() / LEAST_LIVE_PERCENT >= size_bytes / 100 {
+        part.segment.sync()?;
+        return Ok(Fate::Stays(Box::new(meta)));
+    }
+    let inputs = [(Arc::clone(&part.segment), meta)];
+    rewrite(env, &inputs, &mut |_| ControlFlow::Continue(())).map(Fate::Moves)
+}
+
 fn write_run(
     env: &Env,
     part: &MemPart,
     version: &Version,
     snapshots: Vec<SeqNo>,
-) -> Result<FinishedRun> {
-    let threshold = env.options.value_threshold_bytes;
+) -> Result<(FinishedRun, Separated)> {
+    let least_len = env.options.value_threshold_bytes;
+    let values = Values { least_len, ..Values::default() };
+    let mut separated = Separated { values, dropped: Vec::new(), dropped_bytes: 0 };
     let segment = &part.segment;
     let mut retain = Retain::new(snapshots, version.runs.is_empty());
     let mut writer = RunWriter::new(env, part.memtable.first_seqno());
@@ -68,10 +131,12 @@ fn write_run(
         let key = cursor.key();
         retain.start_key();
         for entry in cursor.versions() {
-            if !retain.keep(entry.seqno, entry.kind) {
+            let kept = retain.keep(entry.seqno, entry.kind);
+            separated.note(key, &entry, kept);
+            if !kept {
                 continue;
             }
-            if entry.kind == Kind::Put && u64::from(entry.value_len) >= threshold {
+            if separated.is_large(&entry) {
                 let (offset, len) = (entry.offset, entry.value_len);
                 let pointer = ValuePointer { segment: segment.id(), offset, len };
                 writer.add(key, entry.seqno, Kind::Pointer, &pointer.encode())?;
@@ -82,18 +147,57 @@ fn write_run(
         }
         cursor.next();
     }
-    writer.finish()
+    Ok((writer.finish()?, separated))
 }
 
-/// The part of an edit that puts a flushed memtable in place of its segment.
-pub(crate) fn describe(part: &MemPart, flushed: &Flushed, run: u64, edit: &mut VersionEdit) {
+/// The part of a change that puts a flushed memtable in place of its segment.
+pub(crate) fn describe(part: &MemPart, flushed: &Flushed, run: u64, change: &mut Change) {
+    let edit = &mut change.edit;
     for meta in &flushed.run.metas {
         edit.add_table(run, meta.clone());
     }
+    change.tables.extend(flushed.tables.iter().cloned());
     let id = part.segment.id();
-    match flushed.run.value_bytes {
-        0 => edit.remove_segment(id),
-        value_bytes => edit.set_segment_flushed(id, value_bytes),
+    match &flushed.fate {
+        Fate::Goes => edit.remove_segment(id),
+        Fate::Stays(meta) => {
+            edit.set_segment_flushed(id, meta.values);
+            edit.add_dead(id, meta.dead.clone());
+        }
+        Fate::Moves(moved) => {
+            edit.remove_segment(id);
+            moved.metas.iter().for_each(|meta| edit.add_segment(meta.clone()));
+            change.segments.clone_from(&moved.segments);
+        }
+    }
+}
+
+impl Flushed {
+    /// What its files take.
+    fn size_bytes(&self) -> u64 {
+        let moved = match &self.fate {
+            Fate::Moves(moved) => moved.identity.size_bytes,
+            Fate::Goes | Fate::Stays(_) => 0,
+        };
+        self.run.size_bytes + moved
+    }
+
+    /// The files that it made.
+    pub(crate) fn files(&self) -> Vec<FileName> {
+        let table = |meta: &TableMeta| FileName::Table(meta.number);
+        let mut files: Vec<FileName> = self.run.metas.iter().map(table).collect();
+        if let Fate::Moves(moved) = &self.fate {
+            files.push(FileName::Segment(moved.identity.file));
+        }
+        files
+    }
+
+    /// Deletes what was built, for a flush that fails before its edit.
+    fn discard(&self, env: &Env) {
+        self.run.discard(env);
+        if let Fate::Moves(moved) = &self.fate {
+            moved.discard(env);
+        }
     }
 }
 
@@ -111,10 +215,10 @@ impl Engine {
             if unsynced { self.poison(&error) } else { error }
         })?;
         Counters::add(&self.env.counters.flushes, 1);
-        Counters::add(&self.env.counters.flush_bytes_written, flushed.run.size_bytes);
+        Counters::add(&self.env.counters.flush_bytes_written, flushed.size_bytes());
         if let Err(error) = self.commit_flush(part, &flushed) {
             if self.is_undone() {
-                flushed.run.discard(&self.env);
+                flushed.discard(&self.env);
             }
             return Err(error);
         }
@@ -128,15 +232,14 @@ impl Engine {
         let mut files = self.files()?;
         // A sync that failed meanwhile may have changed the bytes that went into the tables.
         if let Err(error) = self.check_poisoned() {
-            flushed.run.discard(&self.env);
+            flushed.discard(&self.env);
             return Err(error);
         }
         let mut change = Change::default();
         let run = files.state.next_run;
-        describe(part, flushed, run, &mut change.edit);
         let count = key_count(&files.state) as i64 + flushed.delta;
         change.edit.set_count(crate::types::DEFAULT_KEYSPACE, count.max(0) as u64);
-        change.tables = flushed.tables.clone();
+        describe(part, flushed, run, &mut change);
         change.retired_parts.push(part.segment.id());
         self.stamp(&mut change.edit);
         change.edit.last_seqno = Some(part.memtable.last_seqno().max(files.state.last_seqno));

@@ -58,6 +58,8 @@ impl Engine {
             compactions: read(&counters.compactions),
             compaction_bytes_read: read(&counters.compaction_bytes_read),
             compaction_bytes_written: read(&counters.compaction_bytes_written),
+            collections: read(&counters.collections),
+            collection_bytes_written: read(&counters.collection_bytes_written),
             flush_bytes_written: read(&counters.flush_bytes_written),
             log_bytes_written: read(&counters.log_bytes_written),
             syncs: read(&counters.syncs),

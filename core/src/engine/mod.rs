@@ -4,21 +4,27 @@
 //! or inside `writer`. Readers take none of them. Every durable change of the file set is a
 //! `VersionEdit` committed by `state::Engine::commit`; every deletion of a file is in `obsolete`.
 
+#[cfg(any(test, feature = "sim"))]
+mod audit;
 mod background;
 mod close;
 mod compact;
 mod count;
 mod cursor;
+mod dropped;
 mod flush;
+mod gc;
 mod hooks;
 mod insight;
 mod lookup;
 mod obsolete;
 mod open;
 mod pick;
+mod pick_files;
 mod pop;
 mod read;
 mod retain;
+mod rewrite;
 mod run_writer;
 mod state;
 mod sync;

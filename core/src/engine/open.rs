@@ -16,7 +16,7 @@ use super::flush;
 use super::hooks;
 use super::obsolete;
 use super::run_writer::open_table;
-use super::state::{Counters, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};
+use super::state::{Change, Counters, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};
 use super::view::{MemPart, Version, View, key_count};
 use super::wake;
 use super::write::random_word;
@@ -32,7 +32,7 @@ use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
 use crate::version::{
     self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState,
 };
-use crate::vlog::{LogWriter, OpenFor, Segment, SegmentIdentity, replay};
+use crate::vlog::{LogWriter, OpenFor, RewrittenIdentity, Segment, SegmentIdentity, replay};
 
 /// The first segment of an empty database.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
@@ -201,6 +201,12 @@ fn recover(env: &Env, state: VersionState, listing: &[DirEntry]) -> Result<Recov
     let mut segments = HashMap::new();
     let mut log = Vec::new();
     for (id, meta) in &state.segments {
+        if meta.file != meta.id {
+            if !segments.contains_key(id) {
+                segments.extend(open_rewritten(env, meta, &state)?);
+            }
+            continue;
+        }
         let segment = Arc::new(open_segment(env, meta)?);
         if meta.state != SegmentState::Flushed {
             log.push(Arc::clone(&segment));
@@ -234,6 +240,26 @@ fn open_segment(env: &Env, meta: &SegmentMeta) -> Result<Segment> {
     let purpose =
         if meta.state == SegmentState::Flushed { OpenFor::Values } else { OpenFor::Replay };
     Segment::open(&*env.fs, &FileName::Segment(meta.file).path(&env.dir), identity, purpose)
+}
+
+/// Opens the file of a rewritten segment: all segments of the state that are in it.
+fn open_rewritten(
+    env: &Env,
+    meta: &SegmentMeta,
+    state: &VersionState,
+) -> Result<HashMap<SegmentId, Arc<Segment>>> {
+    let SegmentMeta { file, salt, size_bytes, .. } = *meta;
+    let identity = RewrittenIdentity { file, salt, db_id: env.database_id, size_bytes };
+    let path = FileName::Segment(file).path(&env.dir);
+    let found = Segment::open_rewritten(&*env.fs, &path, identity)?;
+    let here = |id| state.segments.get(&id).is_some_and(|own| own.file == file);
+    let found = found.into_iter().filter(|segment| here(segment.id()));
+    let found: HashMap<_, _> = found.map(|segment| (segment.id(), Arc::new(segment))).collect();
+    let expected = state.segments.values().filter(|own| own.file == file).count();
+    if found.len() != expected {
+        return Err(Error::corruption(&path, 0, "a rewritten segment is not in its file"));
+    }
+    Ok(found)
 }
 
 /// Puts the log into memtables, one for each segment that has records, newest first.
@@ -311,6 +337,7 @@ fn start(env: Env, guard: Box<dyn LockGuard>, mut found: Recovered) -> Result<Ar
     obsolete::delete_orphans(&*env.fs, &env.dir, is_live)?;
     let engine = assemble(env, guard, last_seqno, view, Some((writer, files)));
     wake::wake_compaction(&engine);
+    wake::wake_collection(&engine);
     Ok(engine)
 }
 
@@ -321,15 +348,17 @@ fn flush_recovered(env: &Env, found: &mut Recovered, made: &mut Vec<FileName>) -
         let version = Version::build(&found.state, &found.tables, &found.segments)?;
         let version = Arc::new(version);
         let flushed = flush::build(env, &part, &version, Vec::new())?;
-        made.extend(flushed.run.metas.iter().map(|meta| FileName::Table(meta.number)));
-        let mut edit = VersionEdit::new();
-        flush::describe(&part, &flushed, found.state.next_run, &mut edit);
+        made.extend(flushed.files());
+        let mut change = Change::default();
+        flush::describe(&part, &flushed, found.state.next_run, &mut change);
+        let Change { mut edit, tables, segments, .. } = change;
+        found.tables.extend(tables);
+        found.segments.extend(segments.into_iter().map(|segment| (segment.id(), segment)));
         let count = key_count(&found.state) as i64 + flushed.delta;
         edit.set_count(DEFAULT_KEYSPACE, count.max(0) as u64);
         edit.last_seqno = Some(part.memtable.last_seqno());
         edit.next_file = Some(env.next_file.load(Ordering::Relaxed));
         found.state = found.state.with(&edit)?;
-        found.tables.extend(flushed.tables);
     }
     // What is left of the log holds no whole frame: an empty segment, or one behind a torn tail.
     let mut edit = VersionEdit::new();
@@ -378,6 +407,7 @@ fn assemble(
         poisoned: Mutex::new(None),
         is_poisoned: AtomicBool::new(false),
         flushing: Mutex::new(()),
+        collecting: Mutex::new(()),
         writer: writer.map(Mutex::new),
         files: files.map(Mutex::new),
         shared: Mutex::new(Shared { next_segment: NextSegment::None, ..Shared::default() }),
@@ -409,6 +439,7 @@ impl Engine {
             self.flush_oldest()?;
         }
         wake::wake_compaction(self);
+        wake::wake_collection(self);
         Ok(())
     }
 

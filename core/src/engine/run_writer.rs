@@ -19,8 +19,6 @@ use crate::version::TableMeta;
 pub(crate) struct FinishedRun {
     pub(crate) metas: Vec<TableMeta>,
     pub(crate) size_bytes: u64,
-    /// Bytes of values that the tables point to.
-    pub(crate) value_bytes: u64,
 }
 
 /// Builds the tables of a run. Dropped before `finish`, it deletes what it made.
@@ -78,8 +76,7 @@ impl<'a> RunWriter<'a> {
         self.numbers.clear();
         let metas = std::mem::take(&mut self.metas);
         let size_bytes = metas.iter().map(|meta| meta.size_bytes).sum();
-        let value_bytes = metas.iter().map(|meta| meta.value_bytes).sum();
-        Ok(FinishedRun { metas, size_bytes, value_bytes })
+        Ok(FinishedRun { metas, size_bytes })
     }
 
     fn finish_table(&mut self) -> Result<()> {

@@ -25,7 +25,8 @@ use crate::types::{FileNumber, SegmentId, SeqNo};
 use crate::version::{Manifest, VersionEdit, VersionState};
 use crate::vlog::Segment;
 
-/// A manifest that has grown beyond this is replaced by one edit that says the same.
+/// A manifest that has grown beyond this, and beyond twice its first edit, is replaced by one edit
+/// that says the same.
 const MANIFEST_LIMIT_BYTES: u64 = 4 << 20;
 
 /// What every file of the database is made with.
@@ -58,6 +59,8 @@ pub(crate) struct Counters {
     pub(crate) compactions: AtomicU64,
     pub(crate) compaction_bytes_read: AtomicU64,
     pub(crate) compaction_bytes_written: AtomicU64,
+    pub(crate) collections: AtomicU64,
+    pub(crate) collection_bytes_written: AtomicU64,
     pub(crate) log_bytes_written: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) stalled_us: AtomicU64,
@@ -84,8 +87,8 @@ pub(crate) struct Files {
 pub(crate) struct Change {
     pub(crate) edit: VersionEdit,
     pub(crate) tables: Vec<(FileNumber, Arc<Table>)>,
-    /// A new segment of the log.
-    pub(crate) segment: Option<Arc<Segment>>,
+    /// Segments that are new, or in a new file.
+    pub(crate) segments: Vec<Arc<Segment>>,
     /// Segments whose memtables leave the view.
     pub(crate) retired_parts: Vec<SegmentId>,
     /// A memtable that takes the place of the active one, which is empty.
@@ -126,6 +129,8 @@ pub(crate) enum Role {
     Compaction,
     /// Merges new runs while the first merges large old ones.
     SecondCompaction,
+    /// Rewrites segments.
+    Collection,
     /// Prepares segments and windows, syncs the log.
     Log,
 }
@@ -183,6 +188,8 @@ pub(crate) struct Shared {
     pub(crate) obsolete: Vec<Obsolete>,
     /// Ids of runs that a compaction is reading.
     pub(crate) busy_runs: Vec<u64>,
+    /// Files of segments whose collection has met damage.
+    pub(crate) spared_files: Vec<FileNumber>,
     /// Callers of `compact`; the background starts no compaction meanwhile.
     pub(crate) manual_compactions: usize,
     /// Newest failure of background work, and how many there have been.
@@ -217,6 +224,8 @@ pub(crate) struct Engine {
     pub(crate) is_poisoned: AtomicBool,
     /// One flush at a time.
     pub(crate) flushing: Mutex<()>,
+    /// One collection at a time.
+    pub(crate) collecting: Mutex<()>,
     /// `None` in a database opened for reading.
     pub(crate) writer: Option<Mutex<Writer>>,
     /// `None` in a database opened for reading.
@@ -239,16 +248,24 @@ pub(crate) struct Engine {
     pub(crate) lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
-/// Moves the open files that the state no longer names to the list of obsolete ones.
-fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared) {
+/// Moves the open files that the state no longer names to the list of obsolete ones. `replaced`
+/// are segments that are in other files now.
+fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared, replaced: Vec<Arc<Segment>>) {
     let dir = &engine.env.dir;
     let live = files.state.tables().map(|meta| meta.number).collect::<HashSet<_>>();
     for (number, table) in files.tables.extract_if(|number, _| !live.contains(number)) {
         shared.obsolete.push(Obsolete { path: FileName::Table(number).path(dir), pin: table });
     }
     let segments = &files.state.segments;
-    for (id, segment) in files.segments.extract_if(|id, _| !segments.contains_key(id)) {
-        shared.obsolete.push(Obsolete { path: FileName::Segment(id).path(dir), pin: segment });
+    let mut gone = replaced;
+    gone.extend(files.segments.extract_if(|id, _| !segments.contains_key(id)).map(|(_, own)| own));
+    gone.sort_by(|a, b| a.path().cmp(b.path()));
+    gone.dedup_by(|a, b| a.path() == b.path());
+    // A file goes with the last of its segments.
+    gone.retain(|gone| !files.segments.values().any(|own| own.path() == gone.path()));
+    for segment in gone {
+        let path = segment.path().to_path_buf();
+        shared.obsolete.push(Obsolete { path, pin: segment.file_pin() });
     }
     engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
 }
@@ -362,9 +379,8 @@ impl Engine {
         self.write_edit(files, &change.edit, &state)?;
         files.state = state;
         files.tables.extend(change.tables);
-        if let Some(segment) = change.segment {
-            files.segments.insert(segment.id(), segment);
-        }
+        let insert = |segment: Arc<Segment>| files.segments.insert(segment.id(), segment);
+        let replaced = change.segments.into_iter().filter_map(insert).collect();
         let built = Version::build(&files.state, &files.tables, &files.segments);
         let version = Arc::new(built.map_err(|error| self.poison(&error))?);
         let mut shared = lock(&self.shared);
@@ -380,7 +396,7 @@ impl Engine {
             self.visible.store(seqno, Ordering::Release);
         }
         self.view.store(Arc::new(View { parts, version }));
-        retire(self, files, &mut shared);
+        retire(self, files, &mut shared, replaced);
         shared.commits += 1;
         self.update_pressure();
         drop(shared);
@@ -399,7 +415,8 @@ impl Engine {
     /// which nobody knows whether the edit is durable poisons the database: the files that the edit
     /// names stay, and whoever opens the database next sees either state.
     fn write_edit(&self, files: &mut Files, edit: &VersionEdit, next: &VersionState) -> Result<()> {
-        if files.manifest.size_bytes() < MANIFEST_LIMIT_BYTES {
+        let limit = MANIFEST_LIMIT_BYTES.max(2 * files.manifest.base_bytes());
+        if files.manifest.size_bytes() < limit {
             let appended = files.manifest.append(edit);
             let clean = !files.manifest.is_in_doubt();
             return appended.map_err(|error| match error.kind() {

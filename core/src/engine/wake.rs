@@ -21,6 +21,13 @@ pub(crate) fn wake_compaction(engine: &Engine) {
     }
 }
 
+/// Sees to it that segments are rewritten when too much of them is dead.
+pub(crate) fn wake_collection(engine: &Engine) {
+    if !engine.view.load().version.segments.is_empty() {
+        start(engine, Role::Collection);
+    }
+}
+
 /// Asks for the next segment of the log.
 pub(crate) fn want_segment(engine: &Engine, size_bytes: u64) {
     {
@@ -66,6 +73,7 @@ pub(crate) fn start(engine: &Engine, role: Role) -> bool {
         Role::Flush => "toykv-flush",
         Role::Compaction => "toykv-compact",
         Role::SecondCompaction => "toykv-compact2",
+        Role::Collection => "toykv-collect",
         Role::Log => "toykv-log",
     };
     let run = engine.run_thread;

@@ -235,7 +235,8 @@ impl Engine {
     ) -> Result<Arc<Segment>> {
         let (segment, meta) = self.env.create_segment(size_bytes)?;
         let segment = Arc::new(segment);
-        let mut change = Change { segment: Some(Arc::clone(&segment)), ..Change::default() };
+        let segments = vec![Arc::clone(&segment)];
+        let mut change = Change { segments, ..Change::default() };
         if let Some(id) = replaced {
             change.edit.remove_segment(id);
         }

@@ -118,6 +118,7 @@ pub(crate) trait LockGuard: Send + Sync + fmt::Debug {}
 ///
 /// The bytes of a table never change. Those of a segment change only where nothing has been
 /// published yet; whoever asks for bytes of a segment asks only for published ones.
+#[derive(Clone)]
 pub(crate) struct Region {
     ptr: *const u8,
     len: usize,

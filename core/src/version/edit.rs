@@ -3,7 +3,8 @@
 //! Stored: a series of fields, each a tag, a length and a body, so that an edit of a later format
 //! is recognised by a tag that is not known here. Such an edit is never half understood.
 
-use super::meta::{RunId, SegmentMeta, TableMeta};
+use super::dead::DeadSet;
+use super::meta::{RunId, SegmentMeta, TableMeta, Values};
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::types::{FileNumber, KeyspaceId, SegmentId, SeqNo};
 
@@ -16,8 +17,9 @@ const REMOVE_SEGMENT: u64 = 6;
 const ADD_TABLE: u64 = 7;
 const REMOVE_TABLE: u64 = 8;
 const COUNT: u64 = 9;
-// 10 is kept for a keyspace and its name, 11 for dead ranges of a segment, 12 for the offset map
-// of a rewritten segment, 13 for a count that is unknown since some sequence number.
+// 10 is kept for a keyspace and its name, 13 for a count that is unknown since some sequence
+// number.
+const DEAD: u64 = 11;
 
 /// One change of the set of live files, atomic and durable once appended to the manifest.
 ///
@@ -35,8 +37,10 @@ pub(crate) struct VersionEdit {
     pub(crate) removed_segments: Vec<SegmentId>,
     /// Segments that become live.
     pub(crate) added_segments: Vec<SegmentMeta>,
-    /// Segments whose entries are now in tables, and the bytes of their separated values.
-    pub(crate) flushed_segments: Vec<(SegmentId, u64)>,
+    /// Segments whose entries are now in tables, and their separated values.
+    pub(crate) flushed_segments: Vec<(SegmentId, Values)>,
+    /// Values that no table points to any more, by their segments.
+    pub(crate) dead_values: Vec<(SegmentId, DeadSet)>,
     /// Tables that stop being live.
     pub(crate) removed_tables: Vec<FileNumber>,
     /// Tables that become live, and the run that each belongs to.
@@ -81,8 +85,15 @@ impl VersionEdit {
     }
 
     /// Says that a segment's entries are in tables now.
-    pub(crate) fn set_segment_flushed(&mut self, id: SegmentId, value_bytes: u64) {
-        self.flushed_segments.push((id, value_bytes));
+    pub(crate) fn set_segment_flushed(&mut self, id: SegmentId, values: Values) {
+        self.flushed_segments.push((id, values));
+    }
+
+    /// Says that no table points to these values of a segment any more; nothing for none.
+    pub(crate) fn add_dead(&mut self, id: SegmentId, dead: DeadSet) {
+        if !dead.is_empty() {
+            self.dead_values.push((id, dead));
+        }
     }
 
     /// Removes a segment.
@@ -111,8 +122,17 @@ impl VersionEdit {
         for segment in &self.added_segments {
             put_field(&mut out, ADD_SEGMENT, |body| segment.encode(body));
         }
-        for &(id, value_bytes) in &self.flushed_segments {
-            put_pair(&mut out, SEGMENT_FLUSHED, id, value_bytes);
+        for (id, values) in &self.flushed_segments {
+            put_field(&mut out, SEGMENT_FLUSHED, |body| {
+                put_varint(body, *id);
+                values.encode(body);
+            });
+        }
+        for (id, dead) in &self.dead_values {
+            put_field(&mut out, DEAD, |body| {
+                put_varint(body, *id);
+                dead.encode(body);
+            });
         }
         for &number in &self.removed_tables {
             put_field(&mut out, REMOVE_TABLE, |body| put_varint(body, number));
@@ -137,7 +157,7 @@ impl VersionEdit {
             let offset = bytes.len() - decoder.rest().len();
             let malformed = |what| EditError::Malformed { what, offset };
             let tag = decoder.varint().ok_or_else(|| malformed("a tag cut short"))?;
-            if !(NEXT_FILE..=COUNT).contains(&tag) {
+            if !(NEXT_FILE..=COUNT).contains(&tag) && tag != DEAD {
                 return Err(EditError::UnknownTag { tag, offset });
             }
             let body = decoder.bytes().ok_or_else(|| malformed("a field cut short"))?;
@@ -154,7 +174,9 @@ impl VersionEdit {
             LAST_SEQNO => set_once(&mut self.last_seqno, body.varint()?)?,
             NEXT_RUN => set_once(&mut self.next_run, body.varint()?)?,
             ADD_SEGMENT => self.added_segments.push(SegmentMeta::decode(body)?),
-            SEGMENT_FLUSHED => self.flushed_segments.push((body.varint()?, body.varint()?)),
+            SEGMENT_FLUSHED => {
+                self.flushed_segments.push((body.varint()?, Values::decode(body)?));
+            }
             REMOVE_SEGMENT => self.removed_segments.push(body.varint()?),
             ADD_TABLE => self.added_tables.push((body.varint()?, TableMeta::decode(body)?)),
             REMOVE_TABLE => self.removed_tables.push(body.varint()?),
@@ -162,6 +184,7 @@ impl VersionEdit {
                 let keyspace = KeyspaceId::try_from(body.varint()?).ok()?;
                 self.counts.push((keyspace, body.varint()?));
             }
+            DEAD => self.dead_values.push((body.varint()?, DeadSet::decode(body)?)),
             _ => return None,
         }
         Some(())
@@ -197,6 +220,7 @@ fn field_name(tag: u64) -> &'static str {
         REMOVE_SEGMENT => "a bad removed segment",
         ADD_TABLE => "a bad added table",
         REMOVE_TABLE => "a bad removed table",
+        DEAD => "bad dead values",
         _ => "a bad count",
     }
 }
@@ -213,18 +237,21 @@ mod tests {
         assert_eq!(VersionEdit::decode(b""), Ok(VersionEdit::new()));
         let mut edit = VersionEdit::new();
         edit.add_segment(SegmentMeta::registered(300, 0x0807_0605_0403_0201, 4096));
-        edit.set_segment_flushed(300, 5);
+        edit.set_segment_flushed(300, Values { least_len: 100, end: 4000, count: 3, bytes: 1000 });
+        edit.add_dead(300, DeadSet::new(vec![512, 520], 64));
+        edit.add_dead(301, DeadSet::default());
         edit.remove_table(9);
         edit.set_count(2, 1000);
         let expected = [
             &[1, 2, 0xad, 0x02][..],
-            &[4, 16, 0xac, 0x02, 0xac, 0x02, 1, 2, 3, 4, 5, 6, 7, 8, 0x80, 0x20, 1, 0],
-            &[5, 3, 0xac, 0x02, 5],
+            &[4, 19, 0xac, 0x02, 0xac, 0x02, 1, 2, 3, 4, 5, 6, 7, 8, 0x80, 0x20, 1, 0, 0, 0, 0],
+            &[5, 8, 0xac, 0x02, 100, 0xa0, 0x1f, 3, 0xe8, 0x07],
+            &[11, 6, 0xac, 0x02, 64, 0x80, 0x04, 8],
             &[8, 1, 9],
             &[9, 3, 2, 0xe8, 0x07],
         ];
         let bytes = edit.encode();
-        // The segment's body: two varints of 2 bytes, 8 of salt, 2 of size, state, value bytes.
+        // The segment's body: two varints of 2 bytes, 8 of salt, 2 of size, state, no values.
         assert_eq!(bytes, expected.concat());
     }
 
@@ -243,7 +270,7 @@ mod tests {
                 Err(error) => panic!("{len}: {error:?}"),
             }
         }
-        assert_eq!(whole, 11, "one for each place between two of the eleven fields, and nothing");
+        assert_eq!(whole, 12, "one for each place between two of the twelve fields, and nothing");
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! What holds of every version (layer L4), checked when one is loaded and when one is made.
 //!
-//! - FILES: a number names one file, and is below `next_file`.
+//! - FILES: a number names one file, and is below `next_file`; segments that were rewritten
+//!   together share theirs, and say the same of it.
 //! - TABLE: keys in order; sequence numbers in order, from 1, at most `last_seqno`.
 //! - RUN: never empty, tables sorted by key and disjoint; numbers fall and are below `next_run`.
 //! - AGE: every entry of a newer run is newer than every entry of an older one.
 //! - LOG: registered segments are newer than flushed ones and have their first file.
+//! - VALUES: a flushed segment has a live value, and no more values than its file can hold; dead
+//!   ones are in the file; a registered segment has no values yet.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::meta::{SegmentState, TableMeta};
+use super::meta::{SegmentMeta, SegmentState, TableMeta};
 use super::run::RunMeta;
 use super::state::VersionState;
 use crate::types::{FileNumber, MAX_SEQNO};
@@ -28,16 +31,16 @@ impl VersionState {
                 check_age(newer, older)?;
             }
         }
-        self.check_log()
+        self.check_log()?;
+        self.segments.values().try_for_each(check_values)
     }
 
     fn check_files(&self) -> Result<(), String> {
         let mut seen: HashSet<FileNumber> = HashSet::new();
         let tables = self.tables().map(|table| table.number);
-        let segments = self.segments.values().flat_map(|segment| {
-            [Some(segment.id), (segment.file != segment.id).then_some(segment.file)]
-        });
-        for number in tables.chain(segments.flatten()) {
+        let segments = self.segments.keys().copied();
+        let rewritten = self.rewritten_files()?;
+        for number in tables.chain(segments).chain(rewritten) {
             if number == 0 || number >= self.next_file {
                 let next = self.next_file;
                 return Err(format!("file number {number} is not between 1 and {next}"));
@@ -47,6 +50,23 @@ impl VersionState {
             }
         }
         Ok(())
+    }
+
+    /// The files of rewritten segments.
+    fn rewritten_files(&self) -> Result<Vec<FileNumber>, String> {
+        let mut files: BTreeMap<FileNumber, (&SegmentMeta, u64)> = BTreeMap::new();
+        for segment in self.segments.values().filter(|segment| segment.file != segment.id) {
+            let (first, bytes) = files.entry(segment.file).or_insert((segment, 0));
+            *bytes += segment.values.bytes;
+            if (first.salt, first.size_bytes) != (segment.salt, segment.size_bytes) {
+                let (one, other, file) = (first.id, segment.id, segment.file);
+                return Err(format!("segments {one} and {other} disagree on file {file}"));
+            }
+            if *bytes > segment.size_bytes {
+                return Err(format!("file {} holds more values than bytes", segment.file));
+            }
+        }
+        Ok(files.into_keys().collect())
     }
 
     fn check_run(&self, run: &RunMeta) -> Result<(), String> {
@@ -106,6 +126,23 @@ impl VersionState {
     }
 }
 
+fn check_values(segment: &SegmentMeta) -> Result<(), String> {
+    let SegmentMeta { id, values, dead, .. } = segment;
+    let what = if segment.state == SegmentState::Registered {
+        let none = values.bytes == 0 && dead.is_empty();
+        if none { None } else { Some("has values before its flush") }
+    } else if values.end > segment.size_bytes || values.bytes > segment.size_bytes {
+        Some("has values beyond its end")
+    } else if dead.bytes() >= values.bytes || dead.count() >= values.count {
+        Some("has no live value")
+    } else if segment.file == *id && dead.units().any(|unit| u64::from(unit) * 8 >= values.end) {
+        Some("has dead values behind its log")
+    } else {
+        None
+    };
+    what.map_or(Ok(()), |what| Err(format!("segment {id} {what}")))
+}
+
 fn check_age(newer: &RunMeta, older: &RunMeta) -> Result<(), String> {
     let (id, other) = (newer.id, older.id);
     if id <= other {
@@ -129,6 +166,10 @@ mod tests {
         change(Arc::make_mut(&mut state.runs[0].tables[0]));
     }
 
+    fn segment(state: &mut VersionState) -> &mut SegmentMeta {
+        state.segments.get_mut(&4).unwrap()
+    }
+
     fn put_table(state: &mut VersionState, run: usize, table: TableMeta) {
         state.runs[run].tables.push(Arc::new(table));
     }
@@ -141,7 +182,7 @@ mod tests {
 
     #[test]
     fn every_broken_invariant_is_named() {
-        let cases: [(&str, Break); 18] = [
+        let cases: [(&str, Break); 24] = [
             ("last sequence number 72057594037927936 is too large", |s| s.last_seqno = 1 << 56),
             ("file number 11 is not between 1 and 11", |s| s.next_file = 11),
             ("file number 0 is not between 1 and 12", |s| edit_table(s, |t| t.number = 0)),
@@ -169,6 +210,24 @@ mod tests {
             }),
             ("segment 7 is flushed before 6", |s| {
                 s.segments.get_mut(&7).unwrap().state = SegmentState::Flushed;
+            }),
+            ("segments 3 and 4 disagree on file 5", |s| {
+                let other = SegmentMeta { id: 3, salt: 1, ..s.segments[&4].clone() };
+                s.segments.insert(3, other);
+            }),
+            ("file 5 holds more values than bytes", |s| {
+                segment(s).values.bytes = 1 << 19;
+                let other = SegmentMeta { id: 3, ..s.segments[&4].clone() };
+                s.segments.insert(3, other);
+                segment(s).values.bytes += 1;
+            }),
+            ("segment 6 has values before its flush", |s| {
+                s.segments.get_mut(&6).unwrap().values.bytes = 16;
+            }),
+            ("segment 4 has values beyond its end", |s| segment(s).values.end = (1 << 20) + 1),
+            ("segment 4 has no live value", |s| segment(s).values.bytes = 200),
+            ("segment 4 has dead values behind its log", |s| {
+                (segment(s).file, segment(s).values.end) = (4, 8000);
             }),
         ];
         for (message, change) in cases {

@@ -32,6 +32,8 @@ pub(crate) struct Manifest {
     salt: u64,
     /// Checksum of the newest record.
     chain: u64,
+    /// Bytes of the header and the first edit.
+    base: u64,
     /// Where the next record goes; at least [`GROW_LEN`] before the end of the file.
     end: u64,
     /// Durable size of the file.
@@ -84,6 +86,11 @@ impl Manifest {
         self.end
     }
 
+    /// Bytes that its first edit, which makes the whole state, took.
+    pub(crate) fn base_bytes(&self) -> u64 {
+        self.base
+    }
+
     /// Whether a write or sync has failed, so that its last edit may or may not be durable.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.poison.is_some()
@@ -113,7 +120,7 @@ impl Manifest {
         file.allocate(size)?;
         file.write_at(&bytes, 0)?;
         file.sync_data()?;
-        Ok(Manifest { file, number, salt, chain, end, size, poison: None })
+        Ok(Manifest { file, number, salt, chain, base: end, end, size, poison: None })
     }
 
     /// Grows the file until a record of `len` bytes fits, and records the new size before anything

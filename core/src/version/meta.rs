@@ -1,5 +1,6 @@
 //! What a version records of one table and of one segment (layer L4), and how it is stored.
 
+use super::dead::DeadSet;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::key;
 use crate::types::{FileNumber, SegmentId, SeqNo};
@@ -96,25 +97,52 @@ pub(crate) struct SegmentMeta {
     pub(crate) size_bytes: u64,
     /// What it is needed for.
     pub(crate) state: SegmentState,
-    /// Sum of the lengths of its separated values when it was flushed; 0 before.
-    pub(crate) value_bytes: u64,
+    /// Its separated values; none before the flush.
+    pub(crate) values: Values,
+    /// Those of them that no table points to any more.
+    pub(crate) dead: DeadSet,
+}
+
+/// Which records of a segment are separated values, live and dead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Values {
+    /// As first written: the puts of values of at least this length. A rewritten segment lists them
+    /// itself, and has 0 here.
+    pub(crate) least_len: u64,
+    /// As first written: the end of its last frame that has a record. 0 in a rewritten segment.
+    pub(crate) end: u64,
+    /// How many there are.
+    pub(crate) count: u64,
+    /// What their records take.
+    pub(crate) bytes: u64,
 }
 
 impl SegmentMeta {
     /// A new segment of the log.
     pub(crate) fn registered(id: SegmentId, salt: u64, size_bytes: u64) -> SegmentMeta {
         let state = SegmentState::Registered;
-        SegmentMeta { id, file: id, salt, size_bytes, state, value_bytes: 0 }
+        let (values, dead) = (Values::default(), DeadSet::default());
+        SegmentMeta { id, file: id, salt, size_bytes, state, values, dead }
     }
 
-    /// Appends the stored form.
+    /// The number of values that tables point to.
+    pub(crate) fn live_count(&self) -> u64 {
+        self.values.count.saturating_sub(self.dead.count())
+    }
+
+    /// What the values take that tables point to.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.values.bytes.saturating_sub(self.dead.bytes())
+    }
+
+    /// Appends the stored form, which leaves out what is dead.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.id);
         put_varint(out, self.file);
         out.extend_from_slice(&self.salt.to_le_bytes());
         put_varint(out, self.size_bytes);
         out.push(self.state as u8);
-        put_varint(out, self.value_bytes);
+        self.values.encode(out);
     }
 
     /// Reads the stored form.
@@ -129,7 +157,24 @@ impl SegmentMeta {
                 2 => SegmentState::Flushed,
                 _ => return None,
             },
-            value_bytes: from.varint()?,
+            values: Values::decode(from)?,
+            dead: DeadSet::default(),
         })
+    }
+}
+
+impl Values {
+    /// Appends the stored form.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.least_len);
+        put_varint(out, self.end);
+        put_varint(out, self.count);
+        put_varint(out, self.bytes);
+    }
+
+    /// Reads the stored form.
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Option<Values> {
+        let (least_len, end) = (from.varint()?, from.varint()?);
+        Some(Values { least_len, end, count: from.varint()?, bytes: from.varint()? })
     }
 }

@@ -4,6 +4,7 @@
 //! Every durable change of the file set is a [`VersionEdit`] appended to a [`Manifest`]; applying
 //! all edits of a manifest in order gives the state. Nothing here opens a table or a segment.
 
+mod dead;
 mod edit;
 mod invariants;
 mod layout;
@@ -13,10 +14,11 @@ mod meta;
 mod run;
 mod state;
 
+pub(crate) use dead::DeadSet;
 pub(crate) use edit::VersionEdit;
 pub(crate) use load::load;
 pub(crate) use manifest::Manifest;
-pub(crate) use meta::{RunId, SegmentMeta, SegmentState, TableMeta};
+pub(crate) use meta::{RunId, SegmentMeta, SegmentState, TableMeta, Values};
 pub(crate) use run::{KeyRange, RunMeta};
 pub(crate) use state::VersionState;
 

@@ -61,7 +61,6 @@ impl RunMeta {
     }
 
     /// Sum of the lengths of the values in the value log that its entries point to.
-    #[cfg(test)]
     pub(crate) fn value_bytes(&self) -> u64 {
         self.sum(|table| table.value_bytes)
     }

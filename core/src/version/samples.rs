@@ -1,7 +1,8 @@
 //! Made-up versions for the tests of this layer (layer L4).
 
+use super::dead::DeadSet;
 use super::edit::VersionEdit;
-use super::meta::{SegmentMeta, SegmentState, TableMeta};
+use super::meta::{SegmentMeta, SegmentState, TableMeta, Values};
 use super::state::VersionState;
 
 /// A table from `smallest` to `largest` in keyspace 0.
@@ -41,8 +42,10 @@ pub(super) fn state() -> VersionState {
         salt: 0xabcd,
         size_bytes: 1 << 20,
         state: flushed,
-        value_bytes: 70_000,
+        values: Values { least_len: 0, end: 0, count: 9, bytes: 70_000 },
+        dead: DeadSet::default(),
     });
+    edit.add_dead(4, DeadSet::new(vec![600, 1000], 200));
     edit.add_segment(SegmentMeta::registered(6, 0xef01, 2 << 20));
     edit.add_segment(SegmentMeta::registered(7, 0x2345, 4 << 20));
     edit.counts = vec![(0, 38), (3, 7)];
@@ -51,12 +54,13 @@ pub(super) fn state() -> VersionState {
     state
 }
 
-/// An edit with every kind of field, eleven in all.
+/// An edit with every kind of field, twelve in all.
 pub(super) fn full_edit() -> VersionEdit {
     let mut edit = VersionEdit::new();
     edit.remove_segment(4);
     edit.add_segment(SegmentMeta::registered(12, 0x6789, 8 << 20));
-    edit.set_segment_flushed(6, 1 << 16);
+    edit.set_segment_flushed(6, Values { least_len: 64, end: 1 << 20, count: 7, bytes: 1 << 16 });
+    edit.add_dead(6, DeadSet::new(vec![512, 4096, 5000], 1 << 10));
     edit.remove_table(10);
     edit.remove_table(11);
     edit.add_table(3, table(13, "a", "o", 30, 45));

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::dead::DeadSet;
 use super::edit::VersionEdit;
-use super::meta::{RunId, SegmentMeta, SegmentState, TableMeta};
+use super::meta::{RunId, SegmentMeta, SegmentState, TableMeta, Values};
 use super::run::RunMeta;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{FileNumber, KeyspaceId, SegmentId, SeqNo};
@@ -67,7 +68,11 @@ impl VersionState {
                 edit.add_table(run.id, TableMeta::clone(table));
             }
         }
-        edit.added_segments = self.segments.values().cloned().collect();
+        for segment in self.segments.values() {
+            edit.add_dead(segment.id, segment.dead.clone());
+            let dead = DeadSet::default();
+            edit.added_segments.push(SegmentMeta { dead, ..segment.clone() });
+        }
         edit.counts = self.counts.iter().map(|(&keyspace, &keys)| (keyspace, keys)).collect();
         edit.next_file = Some(self.next_file);
         edit.last_seqno = Some(self.last_seqno);
@@ -104,8 +109,11 @@ impl VersionState {
                 return Err(format!("segment {} is added and was there", segment.id));
             }
         }
-        for &(id, value_bytes) in &edit.flushed_segments {
-            self.set_flushed(id, value_bytes)?;
+        for &(id, values) in &edit.flushed_segments {
+            self.set_flushed(id, values)?;
+        }
+        for (id, dead) in &edit.dead_values {
+            self.add_dead(*id, dead)?;
         }
         self.counts.extend(edit.counts.iter().copied());
         Ok(())
@@ -147,14 +155,22 @@ impl VersionState {
         Ok(())
     }
 
-    fn set_flushed(&mut self, id: SegmentId, value_bytes: u64) -> Result<(), String> {
+    fn set_flushed(&mut self, id: SegmentId, values: Values) -> Result<(), String> {
         let segment = self.segments.get_mut(&id);
         let segment = segment.ok_or_else(|| format!("segment {id} is flushed and not there"))?;
         if segment.state == SegmentState::Flushed {
             return Err(format!("segment {id} is flushed twice"));
         }
         segment.state = SegmentState::Flushed;
-        segment.value_bytes = value_bytes;
+        segment.values = values;
+        Ok(())
+    }
+
+    fn add_dead(&mut self, id: SegmentId, dead: &DeadSet) -> Result<(), String> {
+        let segment = self.segments.get_mut(&id);
+        let segment = segment.ok_or_else(|| format!("values of segment {id} die, it is gone"))?;
+        let union = segment.dead.union(dead);
+        segment.dead = union.ok_or_else(|| format!("a value of segment {id} dies twice"))?;
         Ok(())
     }
 
@@ -178,7 +194,9 @@ mod tests {
         edit.add_table(3, table(20, "a", "z", 30, 60));
         edit.remove_segment(4);
         edit.add_segment(SegmentMeta::registered(21, 5, 4096));
-        edit.set_segment_flushed(6, 99);
+        let values = Values { least_len: 10, end: 6000, count: 5, bytes: 1000 };
+        edit.set_segment_flushed(6, values);
+        edit.add_dead(6, DeadSet::new(vec![600, 700], 400));
         edit.set_count(0, 41);
         let next = state.with(&edit).unwrap();
         let runs: Vec<(u64, Vec<u64>)> = next
@@ -189,7 +207,8 @@ mod tests {
         assert_eq!(runs, [(3, vec![20]), (1, vec![8, 9])]);
         assert_eq!(next.segments.keys().copied().collect::<Vec<_>>(), [6, 7, 21]);
         assert_eq!(next.segments[&6].state, SegmentState::Flushed);
-        assert_eq!(next.segments[&6].value_bytes, 99);
+        assert_eq!(next.segments[&6].values, values);
+        assert_eq!((next.segments[&6].live_bytes(), next.segments[&6].live_count()), (600, 3));
         assert_eq!(next.counts, BTreeMap::from([(0, 41), (3, 7)]));
         assert_eq!((next.next_file, next.next_run, next.last_seqno), (22, 4, 60));
         assert_eq!(next.run(3).map(|run| run.tables.len()), Some(1));
@@ -223,7 +242,7 @@ mod tests {
     fn edits_that_do_not_fit_are_refused_and_change_nothing() {
         let state = samples::state();
         type Case = (&'static str, fn(&mut VersionEdit));
-        let cases: [Case; 8] = [
+        let cases: [Case; 11] = [
             ("table 99 is removed and was not there", |edit| edit.remove_table(99)),
             ("a table is removed twice", |edit| edit.removed_tables = vec![8, 8]),
             ("table 8 is added and was there", |edit| {
@@ -233,8 +252,21 @@ mod tests {
             ("segment 6 is added and was there", |edit| {
                 edit.add_segment(SegmentMeta::registered(6, 1, 4096));
             }),
-            ("segment 5 is flushed and not there", |edit| edit.set_segment_flushed(5, 0)),
-            ("segment 4 is flushed twice", |edit| edit.set_segment_flushed(4, 0)),
+            ("segment 5 is flushed and not there", |edit| {
+                edit.set_segment_flushed(5, Values::default());
+            }),
+            ("segment 4 is flushed twice", |edit| {
+                edit.set_segment_flushed(4, Values::default());
+            }),
+            ("values of segment 5 die, it is gone", |edit| {
+                edit.add_dead(5, DeadSet::new(vec![512], 16));
+            }),
+            ("a value of segment 4 dies twice", |edit| {
+                edit.add_dead(4, DeadSet::new(vec![513, 600], 32));
+            }),
+            ("segment 4 has no live value", |edit| {
+                edit.add_dead(4, DeadSet::new(vec![514, 515], 69_800));
+            }),
             ("tables 9 and 40 of run 1 overlap", |edit| {
                 edit.add_table(1, table(40, "f", "g", 5, 6));
             }),

@@ -8,7 +8,7 @@ use crate::checksum::{checksum32, checksum64, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::MAX_ENCODED_KEY_LEN;
-use crate::types::{SegmentId, SeqNo};
+use crate::types::{FileNumber, SegmentId, SeqNo};
 
 /// First bytes of a segment.
 pub(crate) const MAGIC: [u8; 8] = *b"toykvlog";
@@ -34,6 +34,12 @@ pub(crate) const PAGE: u64 = 4096;
 /// Largest segment: the offset of a value pointer counts 8 bytes in 32 bits.
 pub(crate) const MAX_SEGMENT_SIZE: u64 = 8 << 32;
 
+/// First bytes of the file of rewritten segments.
+pub(crate) const REWRITTEN_MAGIC: [u8; 8] = *b"toykvval";
+
+/// Entries in a page of an offset map, behind its checksum.
+pub(crate) const MAP_PAGE_ENTRIES: usize = (PAGE as usize - 8) / 8;
+
 /// What makes a segment this segment and no other. The version knows it, the header repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentIdentity {
@@ -44,6 +50,19 @@ pub(crate) struct SegmentIdentity {
     /// The database that it belongs to.
     pub(crate) db_id: u64,
     /// Size of the file.
+    pub(crate) size_bytes: u64,
+}
+
+/// What makes a file of rewritten segments this one and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RewrittenIdentity {
+    /// The number in its name.
+    pub(crate) file: FileNumber,
+    /// Random; seeds the checksums of maps and directory.
+    pub(crate) salt: u64,
+    /// The database that it belongs to.
+    pub(crate) db_id: u64,
+    /// Size of the file; 0 while it is written.
     pub(crate) size_bytes: u64,
 }
 
@@ -66,32 +85,14 @@ impl SegmentIdentity {
         for word in [self.id, self.salt, self.db_id, self.size_bytes] {
             out.extend_from_slice(&word.to_le_bytes());
         }
-        out.resize(SEGMENT_HEADER_LEN - 8, 0);
-        let sum = checksum64(&out, 0);
-        out.extend_from_slice(&sum.to_le_bytes());
-        out
+        seal_header(out)
     }
 
     /// Reads the segment header. Every version keeps magic, version and checksum in these places.
     pub(crate) fn decode(header: &[u8]) -> Result<SegmentIdentity, HeaderFault> {
-        let damage = |what: &str| HeaderFault::Damage(what.into());
-        let covered = header.get(..SEGMENT_HEADER_LEN - 8);
-        let stored = header.get(SEGMENT_HEADER_LEN - 8..).and_then(|rest| Decoder::new(rest).u64());
-        let (Some(covered), Some(stored)) = (covered, stored) else {
-            return Err(damage("segment header cut short"));
-        };
-        let mut decoder = Decoder::new(covered);
-        if decoder.take(8) != Some(&MAGIC[..]) {
-            return Err(damage("not a segment of a value log"));
-        }
-        if checksum64(covered, 0) != stored {
-            return Err(damage("checksum of the segment header does not match"));
-        }
-        match decoder.u32() {
-            Some(FORMAT_VERSION) => {}
-            found => return Err(HeaderFault::Version(found.unwrap_or(0))),
-        }
-        decode_identity(&mut decoder).ok_or_else(|| damage("segment header cut short"))
+        let mut decoder = open_header(header, &MAGIC)?;
+        let identity = decode_identity(&mut decoder);
+        identity.ok_or_else(|| HeaderFault::Damage("segment header cut short".into()))
     }
 
     /// Refuses sizes that no segment can have.
@@ -107,6 +108,35 @@ impl SegmentIdentity {
     }
 }
 
+/// Fills a header up and puts its checksum behind it.
+fn seal_header(mut out: Vec<u8>) -> Vec<u8> {
+    out.resize(SEGMENT_HEADER_LEN - 8, 0);
+    let sum = checksum64(&out, 0);
+    out.extend_from_slice(&sum.to_le_bytes());
+    out
+}
+
+/// What follows magic and version of an intact header.
+fn open_header<'a>(header: &'a [u8], magic: &[u8; 8]) -> Result<Decoder<'a>, HeaderFault> {
+    let damage = |what: &str| HeaderFault::Damage(what.into());
+    let covered = header.get(..SEGMENT_HEADER_LEN - 8);
+    let stored = header.get(SEGMENT_HEADER_LEN - 8..).and_then(|rest| Decoder::new(rest).u64());
+    let (Some(covered), Some(stored)) = (covered, stored) else {
+        return Err(damage("segment header cut short"));
+    };
+    let mut decoder = Decoder::new(covered);
+    if decoder.take(8) != Some(&magic[..]) {
+        return Err(damage("not a segment of a value log"));
+    }
+    if checksum64(covered, 0) != stored {
+        return Err(damage("checksum of the segment header does not match"));
+    }
+    match decoder.u32() {
+        Some(FORMAT_VERSION) => Ok(decoder),
+        found => Err(HeaderFault::Version(found.unwrap_or(0))),
+    }
+}
+
 fn decode_identity(decoder: &mut Decoder<'_>) -> Option<SegmentIdentity> {
     decoder.u32()?;
     Some(SegmentIdentity {
@@ -115,6 +145,61 @@ fn decode_identity(decoder: &mut Decoder<'_>) -> Option<SegmentIdentity> {
         db_id: decoder.u64()?,
         size_bytes: decoder.u64()?,
     })
+}
+
+/// The header of a file of rewritten segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RewrittenHeader {
+    /// What it is.
+    pub(crate) identity: RewrittenIdentity,
+    /// Where its directory is.
+    pub(crate) directory_at: u64,
+    /// Length of that.
+    pub(crate) directory_len: u64,
+    /// Checksum of that, seeded with the salt.
+    pub(crate) directory_sum: u64,
+}
+
+impl RewrittenHeader {
+    /// The header of a file with this directory.
+    pub(crate) fn new(identity: &RewrittenIdentity, at: u64, directory: &[u8]) -> RewrittenHeader {
+        RewrittenHeader {
+            identity: *identity,
+            directory_at: at,
+            directory_len: directory.len() as u64,
+            directory_sum: checksum64(directory, identity.salt),
+        }
+    }
+
+    /// The stored form.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let RewrittenIdentity { file, salt, db_id, size_bytes } = self.identity;
+        let mut out = REWRITTEN_MAGIC.to_vec();
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        let directory = [self.directory_at, self.directory_len, self.directory_sum];
+        for word in [file, salt, db_id, size_bytes].into_iter().chain(directory) {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        seal_header(out)
+    }
+
+    /// Reads the stored form. Magic, version and checksum are where a segment has them.
+    pub(crate) fn decode(header: &[u8]) -> Result<RewrittenHeader, HeaderFault> {
+        let mut from = open_header(header, &REWRITTEN_MAGIC)?;
+        let fields = (|| {
+            from.u32()?;
+            let (file, salt, db_id) = (from.u64()?, from.u64()?, from.u64()?);
+            let size_bytes = from.u64()?;
+            Some(RewrittenHeader {
+                identity: RewrittenIdentity { file, salt, db_id, size_bytes },
+                directory_at: from.u64()?,
+                directory_len: from.u64()?,
+                directory_sum: from.u64()?,
+            })
+        })();
+        fields.ok_or_else(|| HeaderFault::Damage("segment header cut short".into()))
+    }
 }
 
 /// What a frame says of itself.
@@ -225,6 +310,15 @@ impl<'a> RawRecord<'a> {
         let value = decoder.take(value_len as usize)?;
         let covered = bytes.get(4..RECORD_HEADER_LEN + key_len + value.len())?;
         Some(RawRecord { checksum, kind: (key_and_kind >> 24) as u8, key, value, covered })
+    }
+
+    /// What the first bytes of a record say: kind, length of the value, bytes that it takes.
+    pub(crate) fn lengths(header: &[u8]) -> Option<(u8, u64, u64)> {
+        let mut decoder = Decoder::new(header);
+        let (_, value_len, key_and_kind) = (decoder.u32()?, decoder.u32()?, decoder.u32()?);
+        let key_len = (key_and_kind & 0x00FF_FFFF) as usize;
+        let len = record_len(key_len, value_len);
+        Some(((key_and_kind >> 24) as u8, u64::from(value_len), len))
     }
 
     /// True when the record was written for this place.

@@ -1,6 +1,8 @@
 //! The value log (layer L3): segments of frames of records, the one place where writes become
 //! durable and where large values live for good. `format` has the bytes, `segment` one file as
 //! readers see it, `writer` the append path over `frame` and `ahead`, `replay` what recovery reads.
+//! After the flush: `values` walks what is separated, `rewrite` copies what of it is live into
+//! another file, and `map` leads from addresses, which never change, to places in that.
 //!
 //! Invariants: bytes behind the end of the log are never read as values; published bytes never
 //! change; a frame is found by replay only if it and all frames before it are whole.
@@ -8,17 +10,24 @@
 mod ahead;
 mod format;
 mod frame;
+mod map;
 mod replay;
+mod rewrite;
 mod segment;
+mod values;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use format::SegmentIdentity;
+pub(crate) use format::{RewrittenIdentity, SegmentIdentity, record_len};
 pub(crate) use frame::FrameSize;
 pub(crate) use replay::replay;
+pub(crate) use rewrite::Rewriter;
 pub(crate) use segment::{OpenFor, Prefill, Segment};
+pub(crate) use values::Source;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use values::for_each_value;
 pub(crate) use writer::{LogWriter, Stamp, Store};
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! open until a sync has succeeded after the last append, and no longer; after a failed sync every
 //! later one fails too.
 
+use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::ahead::{Ahead, PlacedWindow};
 use super::format::{
-    FORMAT_VERSION, FrameHeader, HeaderFault, PAGE, RECORD_HEADER_LEN, RawRecord,
-    SEGMENT_HEADER_LEN, SegmentIdentity,
+    FORMAT_VERSION, FrameHeader, HeaderFault, RECORD_HEADER_LEN, RawRecord, RewrittenHeader,
+    RewrittenIdentity, SEGMENT_HEADER_LEN, SegmentIdentity,
 };
+use super::map::{MapFile, OffsetMap, decode_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Access, File, FileSystem, PathKind, Region};
 use crate::types::{Kind, SegmentId};
@@ -45,8 +47,11 @@ pub(crate) enum Prefill {
 /// A segment: a file of the log with its read-only map. Shared by the writer, readers and syncers.
 pub(crate) struct Segment {
     identity: SegmentIdentity,
-    path: PathBuf,
+    /// Shared by the segments of one file, and so held as long as anybody reads it.
+    path: Arc<PathBuf>,
     region: Region,
+    /// Where the values are once the segment has been rewritten.
+    map: Option<OffsetMap>,
     sealed: AtomicBool,
     /// A sync has failed: the system may have put older bytes back, so every read is verified.
     suspect: AtomicBool,
@@ -104,8 +109,9 @@ impl Segment {
         }
         Ok(Segment {
             identity,
-            path: path.to_path_buf(),
+            path: Arc::new(path.to_path_buf()),
             region,
+            map: None,
             sealed: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
             handle: Mutex::new(Handle { file: Some(file), failure: None }),
@@ -123,15 +129,7 @@ impl Segment {
         purpose: OpenFor,
     ) -> Result<Segment> {
         identity.check_size()?;
-        if fs.kind(path)? == PathKind::Absent {
-            return Err(Error::corruption(path, 0, "this segment of the log is missing"));
-        }
-        let file = fs.open(path)?;
-        let size = file.size()?;
-        if size != identity.size_bytes {
-            let what = format!("segment has {size} bytes, not {}", identity.size_bytes);
-            return Err(Error::corruption(path, size.min(identity.size_bytes), what));
-        }
+        let file = open_file(fs, path, identity.size_bytes)?;
         let access = match purpose {
             OpenFor::Replay => Access::Sequential,
             OpenFor::Values => Access::Random,
@@ -139,16 +137,49 @@ impl Segment {
         let region = file.map(map_len(&identity)?, access)?;
         check_identity(path, &region, &identity)?;
         let file = (purpose == OpenFor::Replay).then_some(file);
-        Ok(Segment {
+        Ok(Segment::sealed(identity, Arc::new(path.to_path_buf()), region, file))
+    }
+
+    /// Opens a file of rewritten segments that the version knows; errors as for `open`.
+    pub(crate) fn open_rewritten(
+        fs: &dyn FileSystem,
+        path: &Path,
+        expected: RewrittenIdentity,
+    ) -> Result<Vec<Segment>> {
+        let size_bytes = expected.size_bytes;
+        let file = open_file(fs, path, size_bytes)?;
+        let RewrittenIdentity { salt, db_id, .. } = expected;
+        let identity = SegmentIdentity { id: 0, salt, db_id, size_bytes };
+        let region = file.map(map_len(&identity)?, Access::Random)?;
+        let header = check_rewritten(path, &region, &expected)?;
+        let path = Arc::new(path.to_path_buf());
+        let file = MapFile { region: region.clone(), path: Arc::clone(&path), salt };
+        let maps = decode_directory(&file, &header)?;
+        let open = |(id, map)| {
+            let identity = SegmentIdentity { id, ..identity };
+            let segment = Segment::sealed(identity, Arc::clone(&path), region.clone(), None);
+            Segment { map: Some(map), ..segment }
+        };
+        Ok(maps.into_iter().map(open).collect())
+    }
+
+    fn sealed(
+        identity: SegmentIdentity,
+        path: Arc<PathBuf>,
+        region: Region,
+        file: Option<Arc<dyn File>>,
+    ) -> Segment {
+        Segment {
             identity,
-            path: path.to_path_buf(),
+            path,
             region,
+            map: None,
             sealed: AtomicBool::new(true),
             suspect: AtomicBool::new(false),
             handle: Mutex::new(Handle { file, failure: None }),
             verified: OnceLock::new(),
             ahead: Mutex::new(None),
-        })
+        }
     }
 
     /// Its number.
@@ -165,6 +196,17 @@ impl Segment {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What has one holder when nobody reads the file any more, be it through this segment or
+    /// through another one that shares the file.
+    pub(crate) fn file_pin(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.path) as Arc<dyn Any + Send + Sync>
+    }
+
+    /// The offset map of a rewritten segment.
+    pub(super) fn map(&self) -> Option<&OffsetMap> {
+        self.map.as_ref()
     }
 
     /// The value of the record at `offset`, whose lengths the caller knows from a memtable. Costs a
@@ -191,13 +233,18 @@ impl Segment {
         Ok(record.value)
     }
 
-    /// The value of the record at `offset`, to which a table's pointer for `key` leads. The record
-    /// is verified the first time (a record shorter than 1 KiB: every time).
+    /// The value of the record of address `offset`, to which a table's pointer for `key` leads,
+    /// wherever it lies by now. The record is verified the first time (one shorter than 1 KiB:
+    /// every time).
     #[inline]
     pub(crate) fn pointed_value(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
-        let record = self.raw_record(offset)?;
-        if record.len() < SHARED_KIB || !self.is_verified(offset) {
-            self.verify(offset, &record)?;
+        let place = match &self.map {
+            None => offset,
+            Some(map) => map.find(offset)?,
+        };
+        let record = self.raw_record(place)?;
+        if record.len() < SHARED_KIB || !self.is_verified(place) {
+            self.verify(offset, place, &record)?;
         }
         let named = record.kind == Kind::Put as u8 && record.key == key;
         if !named || record.value.len() != value_len as usize {
@@ -206,10 +253,10 @@ impl Segment {
         Ok(record.value)
     }
 
-    /// The record at `offset`, verified on every call.
+    /// The record at `offset` of the log, verified on every call.
     pub(crate) fn record(&self, offset: u64) -> Result<StoredRecord<'_>> {
         let record = self.raw_record(offset)?;
-        self.verify(offset, &record)?;
+        self.verify(offset, offset, &record)?;
         let kind = match Kind::from_u8(record.kind) {
             Some(kind @ (Kind::Put | Kind::Delete)) => kind,
             _ => return Err(self.corrupt(offset, "record of a kind that no log has")),
@@ -323,15 +370,15 @@ impl Segment {
     }
 
     #[cold]
-    fn verify(&self, offset: u64, record: &RawRecord<'_>) -> Result<()> {
+    fn verify(&self, offset: u64, place: u64, record: &RawRecord<'_>) -> Result<()> {
         if !record.is_intact(self.identity.id, offset) {
-            return Err(self.corrupt(offset, "checksum of a record does not match"));
+            return Err(self.corrupt(place, "checksum of a record does not match"));
         }
         if record.len() >= SHARED_KIB {
             let words = self.identity.size_bytes.div_ceil(64 << 10) as usize;
             let bits =
                 self.verified.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
-            let kib = (offset >> 10) as usize;
+            let kib = (place >> 10) as usize;
             if let Some(word) = bits.get(kib / 64) {
                 word.fetch_or(1 << (kib % 64), Ordering::Relaxed);
             }
@@ -356,9 +403,22 @@ fn map_len(identity: &SegmentIdentity) -> Result<usize> {
         .map_err(|_| Error::new(ErrorKind::Unsupported, "segment is larger than the address space"))
 }
 
-fn check_identity(path: &Path, region: &Region, expected: &SegmentIdentity) -> Result<()> {
-    let header = region.get(0, SEGMENT_HEADER_LEN).unwrap_or_default();
-    let found = SegmentIdentity::decode(header).map_err(|fault| match fault {
+/// Opens a file that must be there and have this size.
+fn open_file(fs: &dyn FileSystem, path: &Path, size_bytes: u64) -> Result<Arc<dyn File>> {
+    if fs.kind(path)? == PathKind::Absent {
+        return Err(Error::corruption(path, 0, "this segment of the log is missing"));
+    }
+    let file = fs.open(path)?;
+    let size = file.size()?;
+    if size != size_bytes {
+        let what = format!("segment has {size} bytes, not {size_bytes}");
+        return Err(Error::corruption(path, size.min(size_bytes), what));
+    }
+    Ok(file)
+}
+
+fn header_error(path: &Path, fault: HeaderFault) -> Error {
+    match fault {
         HeaderFault::Damage(what) => Error::corruption(path, 0, what),
         HeaderFault::Version(found) => {
             let what = format!(
@@ -367,19 +427,38 @@ fn check_identity(path: &Path, region: &Region, expected: &SegmentIdentity) -> R
             );
             Error::new(ErrorKind::UnsupportedFormat, what)
         }
-    })?;
-    let fields = [
-        (16, "number", found.id, expected.id),
-        (24, "salt", found.salt, expected.salt),
-        (32, "database", found.db_id, expected.db_id),
-        (40, "size", found.size_bytes, expected.size_bytes),
-    ];
-    for (offset, name, found, expected) in fields {
+    }
+}
+
+fn check_identity(path: &Path, region: &Region, expected: &SegmentIdentity) -> Result<()> {
+    let header = region.get(0, SEGMENT_HEADER_LEN).unwrap_or_default();
+    let found = SegmentIdentity::decode(header).map_err(|fault| header_error(path, fault))?;
+    let words = |of: &SegmentIdentity| [of.id, of.salt, of.db_id, of.size_bytes];
+    check_words(path, words(&found), words(expected))
+}
+
+fn check_rewritten(
+    path: &Path,
+    region: &Region,
+    expected: &RewrittenIdentity,
+) -> Result<RewrittenHeader> {
+    let header = region.get(0, SEGMENT_HEADER_LEN).unwrap_or_default();
+    let found = RewrittenHeader::decode(header).map_err(|fault| header_error(path, fault))?;
+    let words = |of: &RewrittenIdentity| [of.file, of.salt, of.db_id, of.size_bytes];
+    check_words(path, words(&found.identity), words(expected))?;
+    Ok(found)
+}
+
+/// Compares number, salt, database and size, which both headers have in the same places.
+fn check_words(path: &Path, found: [u64; 4], expected: [u64; 4]) -> Result<()> {
+    let names = [(16, "number"), (24, "salt"), (32, "database"), (40, "size")];
+    for ((offset, name), (found, expected)) in
+        names.into_iter().zip(found.into_iter().zip(expected))
+    {
         if found != expected {
             let what = format!("another segment is here: {name} {found:#x}, not {expected:#x}");
             return Err(Error::corruption(path, offset, what));
         }
     }
-    debug_assert!(expected.size_bytes.is_multiple_of(PAGE));
     Ok(())
 }

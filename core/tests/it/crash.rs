@@ -289,6 +289,26 @@ fn zombies(run: &mut Run) -> Result<()> {
     Ok(())
 }
 
+/// Values die in several segments, which are collected, and what was collected is collected again.
+fn collections(run: &mut Run) -> Result<()> {
+    for round in 0..4 {
+        let long =
+            |i: u64| value_of(round * 100 + i, if i.is_multiple_of(2) { 1100 } else { 2500 });
+        for i in 0..24 {
+            run.put(i * (round + 1) % 24, long(i), if i % 12 == 0 { Sync } else { Process })?;
+        }
+        run.db().flush()?;
+        for i in 0..3 {
+            run.delete(round * 5 + i, Process)?;
+        }
+        if round % 2 == 1 {
+            run.gc()?;
+        }
+    }
+    run.reopen()?;
+    run.gc()
+}
+
 fn snapshots(run: &mut Run) -> Result<()> {
     for round in 0..4 {
         let from = round * 25;
@@ -351,6 +371,7 @@ scripts! {
     flushes_of_memtables: Process, flushes;
     compactions_of_runs: Process, compactions;
     batches_larger_than_a_memtable: Process, oversized;
+    collections_of_segments: Process, collections;
     deleted_and_overwritten_stays_so: Process, zombies;
     snapshots_over_flush_and_compaction: Process, snapshots;
     close_and_reopen: Interval, reopens;

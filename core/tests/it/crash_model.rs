@@ -22,6 +22,7 @@ fn random_options(dice: &mut Dice) -> Options {
         .memtable_size_bytes(dice.pick(&[64 << 10, 64 << 10, 128 << 10, 1 << 20]))
         .backlog_limit_bytes(2 << 20)
         .value_threshold_bytes(dice.pick(&[64, 500, 1024, 1 << 20]))
+        .space_amplification_percent(dice.pick(&[110, 150, 300]))
 }
 
 fn random_value(dice: &mut Dice) -> Vec<u8> {
@@ -50,7 +51,8 @@ fn step(run: &mut Run, dice: &mut Dice, keys: u64) -> Result<()> {
         }
         170..=179 => run.sync(),
         180..=184 => run.db().flush(),
-        185..=187 => run.compact(),
+        185..=186 => run.compact(),
+        187 => run.gc(),
         188..=190 => run.reopen(),
         191 => {
             let mut commit = random_commit(dice, keys, 10);

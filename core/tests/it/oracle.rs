@@ -132,6 +132,11 @@ pub(crate) fn check_db(db: &Db, history: &History, least: usize) -> Result<usize
             return Err(format!("{key:?} is there for contains but not for scans"));
         }
     }
+    if let Err(error) = db.audit()
+        && error.kind() == ErrorKind::Corruption
+    {
+        return Err(error.to_string());
+    }
     if history.is_gone || history.may_be_gone && found.is_empty() {
         return if found.is_empty() { Ok(0) } else { Err("a destroyed database is back".into()) };
     }
@@ -255,6 +260,10 @@ impl Run {
 
     pub(crate) fn compact(&self) -> Result<()> {
         self.db().compact(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    pub(crate) fn gc(&self) -> Result<()> {
+        self.db().gc()
     }
 
     pub(crate) fn close(&mut self) -> Result<()> {

@@ -214,6 +214,97 @@ fn a_tombstone_stays_while_an_older_run_has_its_key() {
     });
 }
 
+/// Makes a segment half of whose values are dead; answers how many keys there are.
+fn half_dead(db: &Db) -> u64 {
+    for i in 0..24u64 {
+        db.put(&i.to_be_bytes(), &value_of(i, 2000)).unwrap();
+    }
+    db.flush().unwrap();
+    for i in 0..12u64 {
+        db.delete(&i.to_be_bytes()).unwrap();
+    }
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    24
+}
+
+#[test]
+fn values_that_die_while_they_are_copied_stay_dead() {
+    type Change = fn(&Db, u64);
+    let changes: [Change; 3] = [
+        |db, key| assert!(db.delete(&key.to_be_bytes()).is_ok()),
+        |db, key| assert!(db.put(&key.to_be_bytes(), &value_of(key + 100, 2000)).is_ok()),
+        |db, key| assert!(db.put(&key.to_be_bytes(), b"now short").is_ok()),
+    ];
+    for (change, from) in changes.iter().flat_map(|change| [(change, 20), (change, 12)]) {
+        both_ways("collection trusts a stale count", |plant| {
+            let dir = tempfile::tempdir().unwrap();
+            let _planted = plant(dir.path());
+            // No collection before the test asks for one.
+            let db = Db::open(dir.path(), &small().space_amplification_percent(1000)).unwrap();
+            let keys = half_dead(&db);
+            let (other, change) = (db.clone(), *change);
+            let step = Intervention::at(dir.path(), "collection: copied", move || {
+                (from..keys).for_each(|key| change(&other, key));
+                other.compact(Bound::Unbounded, Bound::Unbounded).ok();
+                other.flush().unwrap();
+                other.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+            });
+            let collected = db.gc();
+            assert_eq!(step.met(), 1);
+            collected.map_err(|error| error.to_string())?;
+            db.audit().map_err(|error| error.to_string())?;
+            for key in 12..from {
+                let found = db.get(&key.to_be_bytes()).map_err(|error| error.to_string())?;
+                expect("value", found.map(|value| value.to_vec()), &[Some(value_of(key, 2000))])?;
+            }
+            expect("key 0", db.get(&0u64.to_be_bytes()).unwrap().is_some(), &[false])
+        });
+    }
+}
+
+#[test]
+fn a_value_and_a_scan_outlive_a_hundred_collections() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    let keys = 30u64;
+    for i in 0..keys {
+        db.put(&i.to_be_bytes(), &value_of(i, 2000)).unwrap();
+    }
+    db.flush().unwrap();
+    let value = db.get(&7u64.to_be_bytes()).unwrap().unwrap();
+    let mut scan = db.scan(&ScanOptions::new()).unwrap();
+    let snapshot = db.snapshot().unwrap();
+    assert_eq!(scan.next().unwrap().unwrap().1, value_of(0, 2000));
+    let mut seen = 1u64;
+    for round in 1..=100u64 {
+        for i in 0..keys {
+            // Some values stay where they are for long, and move all the same.
+            if (i + round) % 7 != 0 && i % 10 != 3 {
+                db.put(&i.to_be_bytes(), &value_of(round * 100 + i, 2000)).unwrap();
+            }
+        }
+        let before = db.stats().collections;
+        db.gc().unwrap();
+        assert!(db.stats().collections > before || round == 1, "round {round}");
+        db.audit().unwrap();
+        if round % 4 == 0 {
+            let (key, found) = scan.next().unwrap().unwrap();
+            assert_eq!(key, seen.to_be_bytes());
+            assert_eq!(found, value_of(seen, 2000));
+            seen += 1;
+        }
+        let frozen = snapshot.get(&(round % keys).to_be_bytes()).unwrap().unwrap();
+        assert_eq!(frozen[..], value_of(round % keys, 2000));
+    }
+    assert_eq!(value[..], value_of(7, 2000));
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    let held = files();
+    drop((scan, snapshot, value));
+    db.gc().unwrap();
+    assert!(files() < held, "{} files, {held} before", files());
+    assert_eq!(db.get(&3u64.to_be_bytes()).unwrap().unwrap()[..], value_of(3, 2000));
+}
+
 #[test]
 fn an_edit_that_holds_data_follows_the_log_before_it() {
     let path = Path::new("/edit-before-the-log");

@@ -73,6 +73,8 @@ class StatsDict(TypedDict):
     compactions: int
     compaction_bytes_read: int
     compaction_bytes_written: int
+    collections: int
+    collection_bytes_written: int
     flush_bytes_written: int
     log_bytes_written: int
     syncs: int

@@ -7,7 +7,7 @@ use crate::version::layout::{
     RECORD_HEADER_LEN, Record, RecordKind, encode_current,
 };
 use crate::version::manifest::STEP;
-use crate::version::{SegmentMeta, VersionEdit, samples};
+use crate::version::{DeadSet, SegmentMeta, Values, VersionEdit, samples};
 
 /// The version that every such file carries.
 pub(crate) const VERSION: u32 = FORMAT_VERSION;
@@ -54,16 +54,21 @@ pub(crate) fn tags() -> Vec<(usize, &'static str)> {
     let empty = VersionEdit::new;
     let segment = SegmentMeta::registered(4, 5, 4096);
     let table = samples::table(8, "a", "b", 1, 2);
+    let dead = DeadSet::new(vec![512], 16);
     let edits = [
         ("next file", VersionEdit { next_file: Some(1), ..empty() }),
         ("last sequence number", VersionEdit { last_seqno: Some(1), ..empty() }),
         ("next run", VersionEdit { next_run: Some(1), ..empty() }),
         ("add segment", VersionEdit { added_segments: vec![segment], ..empty() }),
-        ("segment flushed", VersionEdit { flushed_segments: vec![(4, 1)], ..empty() }),
+        (
+            "segment flushed",
+            VersionEdit { flushed_segments: vec![(4, Values::default())], ..empty() },
+        ),
         ("remove segment", VersionEdit { removed_segments: vec![4], ..empty() }),
         ("add table", VersionEdit { added_tables: vec![(1, table)], ..empty() }),
         ("remove table", VersionEdit { removed_tables: vec![8], ..empty() }),
         ("count", VersionEdit { counts: vec![(0, 1)], ..empty() }),
+        ("dead values", VersionEdit { dead_values: vec![(4, dead)], ..empty() }),
     ];
     edits.map(|(name, edit)| (usize::from(edit.encode()[0]), name)).to_vec()
 }

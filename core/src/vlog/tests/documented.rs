@@ -3,8 +3,8 @@
 use crate::checksum::{checksum32, checksum64, mix64};
 use crate::types::Kind;
 use crate::vlog::format::{
-    FORMAT_VERSION, FRAME_HEADER_LEN, MAGIC, MAX_SEGMENT_SIZE, PAGE, RECORD_HEADER_LEN,
-    SEGMENT_HEADER_LEN, SegmentIdentity, fold,
+    FORMAT_VERSION, FRAME_HEADER_LEN, MAGIC, MAP_PAGE_ENTRIES, MAX_SEGMENT_SIZE, PAGE,
+    RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentIdentity, fold,
 };
 use crate::vlog::frame::{FrameSize, Place, fill_frame};
 
@@ -22,6 +22,7 @@ pub(crate) fn numbers() -> Vec<(&'static str, u64)> {
         ("MAX_SEGMENT_SIZE", MAX_SEGMENT_SIZE),
         ("FRAME_HEADER_LEN", FRAME_HEADER_LEN as u64),
         ("RECORD_HEADER_LEN", RECORD_HEADER_LEN as u64),
+        ("MAP_PAGE_ENTRIES", MAP_PAGE_ENTRIES as u64),
     ]
 }
 

@@ -45,6 +45,7 @@ fn options(settings: &Settings) -> Options {
         .memtable_size_bytes(settings.memtable_size_bytes)
         .backlog_limit_bytes(4 * settings.memtable_size_bytes)
         .value_threshold_bytes(settings.value_threshold_bytes)
+        .space_amplification_percent(settings.space_amplification_percent)
         .durability(settings.durability)
 }
 
@@ -77,7 +78,13 @@ impl Machine {
         Machine { place, settings, db, map, seqno: 0, snapshots, walkers, values }
     }
 
+    /// Performs an operation; afterwards what is recorded of dead values is still exact.
     pub(super) fn perform(&mut self, operation: &Operation) {
+        self.do_it(operation);
+        self.db.audit().unwrap();
+    }
+
+    fn do_it(&mut self, operation: &Operation) {
         match operation {
             Operation::Write(write) => self.write_one(write),
             Operation::Batch(writes) => self.write(writes, None),
@@ -119,6 +126,7 @@ impl Machine {
                     (lower.as_ref().map(Key::bytes), upper.as_ref().map(Key::bytes));
                 self.db.compact(slices(&lower), slices(&upper)).unwrap();
             }
+            Operation::Gc => self.db.gc().unwrap(),
             Operation::Reopen(settings) => {
                 self.settings = settings.clone();
                 self.reopen(&options(settings));

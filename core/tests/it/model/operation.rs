@@ -106,6 +106,8 @@ pub(super) enum Operation {
     Flush,
     Sync,
     Compact(Bound<Key>, Bound<Key>),
+    /// Collects what is dead in the value log.
+    Gc,
     Reopen(Settings),
     ReopenToRead(Range),
 }
@@ -115,6 +117,7 @@ pub(super) enum Operation {
 pub(super) struct Settings {
     pub(super) memtable_size_bytes: u64,
     pub(super) value_threshold_bytes: u64,
+    pub(super) space_amplification_percent: u64,
     pub(super) durability: toykv::Durability,
 }
 
@@ -177,10 +180,12 @@ fn settings() -> impl Strategy<Value = Settings> {
     use toykv::Durability::{Interval, Process, Sync};
     let size = select(vec![64u64 << 10, 100_000, 256 << 10]);
     let threshold = select(vec![64u64, 120, 1024, 1 << 20]);
-    (size, threshold, select(vec![Process, Interval, Interval, Sync])).prop_map(
-        |(memtable_size_bytes, value_threshold_bytes, durability)| Settings {
+    let space = select(vec![110u64, 150, 1000]);
+    (size, threshold, space, select(vec![Process, Interval, Interval, Sync])).prop_map(
+        |(memtable_size_bytes, value_threshold_bytes, percent, durability)| Settings {
             memtable_size_bytes,
             value_threshold_bytes,
+            space_amplification_percent: percent,
             durability,
         },
     )
@@ -208,6 +213,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         5 => Just(Operation::Flush),
         1 => Just(Operation::Sync),
         3 => (bound(), bound()).prop_map(|(l, u)| Operation::Compact(l, u)),
+        2 => Just(Operation::Gc),
         2 => settings().prop_map(Operation::Reopen),
         1 => range().prop_map(Operation::ReopenToRead),
     ]
