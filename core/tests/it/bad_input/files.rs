@@ -83,7 +83,7 @@ fn files_of_another_database_or_of_another_number() {
     let [one, two] = [0, 1].map(|index| read_file(&logs[index]));
     write_file(&logs[0], &two);
     write_file(&logs[1], &one);
-    refused_both_ways(&ours, ErrorKind::Corruption, name(&logs[0]));
+    refused_both_ways(&ours, ErrorKind::Corruption, ".vlog");
     write_file(&logs[0], &one);
     write_file(&logs[1], &two);
     check_sample(&Db::open(&ours, &small()).unwrap());
