@@ -72,7 +72,8 @@ impl Engine {
         let dir = &self.env.dir;
         let large = JOIN_TABLE_BYTES.min(self.env.plan.table_size_bytes / 2);
         let join_bytes = hooks::limit(dir, "join size", large);
-        let plan = self.plan(|state, busy| pick(state, busy, join_bytes), true)?;
+        let spare = self.env.options.space_amplification_percent - 100;
+        let plan = self.plan(|state, busy| pick(state, busy, join_bytes, spare), true)?;
         hooks::reach(dir, "compaction: picked");
         let Some(plan) = plan else { return Ok(false) };
         let mut go_on = |_| match self.is_stopping() {

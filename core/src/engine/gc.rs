@@ -59,7 +59,7 @@ impl Engine {
     }
 
     fn goal(&self, spare_percent: u64) -> Goal {
-        let file_bytes = self.env.options.memtable_size_bytes;
+        let file_bytes = self.env.plan.memtable_size_bytes;
         let file_bytes = hooks::limit(&self.env.dir, "collected file size", file_bytes);
         Goal { spare_percent, file_bytes }
     }

@@ -3,8 +3,9 @@
 //! Runs are merged whole, and only neighbours, so age order holds by construction. Small runs are
 //! merged with others of their size; when what lies above the bottom run has grown to half of it,
 //! everything is merged: each byte is rewritten about log4(size) times, a read meets few runs, and
-//! what is obsolete stays under half of the bottom. Bytes are table bytes plus the bytes of the
-//! values that they point to where those may be waiting to be discovered as dead.
+//! what is obsolete stays under half of the bottom. Sizes are bytes of tables. Everything is also
+//! merged when newer entries may hide more separated values than the promise about space leaves
+//! room for, which is cheap where values are large: pointers are copied.
 
 use crate::types::FileNumber;
 use crate::version::{KeyRange, RunId, RunMeta, VersionState};
@@ -13,6 +14,8 @@ use crate::version::{KeyRange, RunId, RunMeta, VersionState};
 const FAN_IN: usize = 4;
 /// From so many runs on, the newest are merged whatever their sizes.
 const MOST_RUNS: usize = 12;
+/// The part of the space that may be spent which values that nobody has met yet may take.
+const HIDDEN_PART: u64 = 5;
 /// A run whose tables are all this large is put beside its neighbour without a rewrite.
 pub(crate) const JOIN_TABLE_BYTES: u64 = 8 << 20;
 
@@ -36,8 +39,13 @@ pub(crate) enum Job {
 }
 
 /// The next job, or `None` when the shape is good. Runs in `busy` are left alone; tables of
-/// `join_bytes` are large.
-pub(crate) fn pick(state: &VersionState, busy: &[RunId], join_bytes: u64) -> Option<Job> {
+/// `join_bytes` are large; `spare_percent` of what is live may be spent.
+pub(crate) fn pick(
+    state: &VersionState,
+    busy: &[RunId],
+    join_bytes: u64,
+    spare_percent: u64,
+) -> Option<Job> {
     let runs = &state.runs;
     let free = |index: usize| !busy.contains(&runs[index].id);
     let joinable = |newer: &usize| {
@@ -53,8 +61,28 @@ pub(crate) fn pick(state: &VersionState, busy: &[RunId], join_bytes: u64) -> Opt
     let start = (0..runs.len()).find(|index| free(*index))?;
     let end = (start..runs.len()).find(|index| !free(*index)).unwrap_or(runs.len());
     let sizes: Vec<u64> = runs[start..end].iter().map(RunMeta::size_bytes).collect();
-    let count = window(&sizes, end == runs.len())?;
-    Some(merge_of(state, start, count))
+    let all = end - start == runs.len() && hides_too_much(runs, spare_percent);
+    let count = if all { Some(end) } else { window(&sizes, end == runs.len()) };
+    Some(merge_of(state, start, count?))
+}
+
+/// Whether newer entries may hide more values than may wait to be found dead.
+fn hides_too_much(runs: &[RunMeta], spare_percent: u64) -> bool {
+    let total: u64 = runs.iter().map(|run| run.size_bytes() + run.value_bytes()).sum();
+    hidden_bytes(runs) > total / 100 * spare_percent / HIDDEN_PART
+}
+
+/// At most so many bytes of values, about, are hidden by newer entries: each entry hides at most
+/// one of an older run, which is as long as they are on average.
+pub(crate) fn hidden_bytes(runs: &[RunMeta]) -> u64 {
+    let hidden_in = |older: usize| {
+        let (newer, older) = runs.split_at(older);
+        let entries = |runs: &[RunMeta]| runs.iter().map(RunMeta::entries).sum::<u64>();
+        let values: u64 = older.iter().map(RunMeta::value_bytes).sum();
+        let (newer, older) = (entries(newer), entries(older).max(1));
+        (u128::from(values) * u128::from(newer.min(older)) / u128::from(older)) as u64
+    };
+    (1..runs.len()).map(hidden_in).max().unwrap_or(0)
 }
 
 /// The merge of `count` runs from `first`, with the proof about tombstones.
@@ -123,6 +151,7 @@ pub(crate) fn input_numbers(runs: &[RunMeta]) -> Vec<FileNumber> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::TableMeta;
 
     #[test]
     fn runs_of_one_size_wait_until_there_are_four() {
@@ -136,6 +165,37 @@ mod tests {
         assert_eq!(window(&[10, 10, 10, 10, 1000], true), Some(4));
         assert_eq!(window(&[40, 1000], true), None);
         assert_eq!(window(&[10, 40, 160, 320, 1000], true), Some(5));
+    }
+
+    /// A run of tables with so many entries, with so many bytes of values each.
+    fn run(id: u64, entries: u64, value_len: u64) -> RunMeta {
+        let table = TableMeta {
+            number: id,
+            size_bytes: entries * 50,
+            smallest: b"\0a".to_vec(),
+            largest: b"\0z".to_vec(),
+            min_seqno: id,
+            max_seqno: id,
+            seqno_base: id,
+            entries,
+            tombstones: 0,
+            value_bytes: entries * value_len,
+        };
+        RunMeta { id, tables: vec![std::sync::Arc::new(table)] }
+    }
+
+    #[test]
+    fn values_wait_to_be_found_dead_only_as_far_as_space_allows() {
+        let runs = |newer: u64, len| [run(2, newer, len), run(1, 10_000, 4096)];
+        assert_eq!(hidden_bytes(&runs(500, 4096)), 500 * 4096);
+        assert_eq!(hidden_bytes(&runs(500, 0)), 500 * 4096, "tombstones hide as much");
+        assert_eq!(hidden_bytes(&runs(20_000, 10)), 10_000 * 4096, "all of it and no more");
+        assert!(!hides_too_much(&runs(900, 4096), 50));
+        assert!(hides_too_much(&runs(1200, 4096), 50));
+        assert!(!hides_too_much(&runs(1200, 4096), 100));
+        // Where small values outweigh what is hidden, sizes alone decide.
+        assert!(!hides_too_much(&[run(2, 5000, 0), run(1, 10_000, 8)], 50));
+        assert_eq!(hidden_bytes(&[run(1, 100, 4096)]), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pick::hidden_bytes;
 use crate::types::FileNumber;
 use crate::version::{SegmentMeta, SegmentState, VersionState};
 
@@ -88,11 +89,7 @@ fn spent(state: &VersionState, goal: &Goal, files: &[(FileNumber, FileUse)]) -> 
     let log: u64 = log.map(|segment| segment.size_bytes).sum();
     // The log's own segments, and values that newer ones hide, count as far as they can be made
     // up for.
-    let above: u64 = match state.runs.split_last() {
-        Some((_, above)) => above.iter().map(|run| run.value_bytes()).sum(),
-        None => 0,
-    };
-    let hidden = above.min(allowed / 4);
+    let hidden = hidden_bytes(&state.runs).min(allowed / 4);
     (sizes.saturating_sub(live) + log.min(allowed / 4) + hidden, allowed)
 }
 
