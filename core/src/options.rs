@@ -34,6 +34,7 @@ pub struct Options {
     pub(crate) memory_budget: Option<u64>,
     pub(crate) memtable_size_bytes: Option<u64>,
     pub(crate) backlog_limit_bytes: Option<u64>,
+    pub(crate) stall_limit_ms: u64,
     pub(crate) value_threshold_bytes: u64,
     /// In hundredths.
     pub(crate) space_amplification_percent: u64,
@@ -128,6 +129,15 @@ const OPTIONS: &[OptionInfo] = &[
         get: |options| auto_text(options.backlog_limit_bytes),
     },
     OptionInfo {
+        name: "stall_limit_ms",
+        value_type: "milliseconds",
+        default_value: "60000",
+        doc: "how long one write may be held back while background work lags; then it answers \
+              WouldStall and has not happened; 1 to 3600000",
+        set: |options, text| store(&mut options.stall_limit_ms, text.parse().ok()),
+        get: |options| options.stall_limit_ms.to_string(),
+    },
+    OptionInfo {
         name: "value_threshold_bytes",
         value_type: "bytes",
         default_value: "1KiB",
@@ -157,6 +167,7 @@ impl Default for Options {
             memory_budget: None,
             memtable_size_bytes: None,
             backlog_limit_bytes: None,
+            stall_limit_ms: 60_000,
             value_threshold_bytes: 1 << 10,
             space_amplification_percent: 150,
         }
@@ -220,6 +231,13 @@ impl Options {
         self
     }
 
+    /// Milliseconds for which one write may be held back while background work lags, before it
+    /// answers WouldStall (1 to 3 600 000, default 60 000).
+    pub fn stall_limit_ms(mut self, ms: u64) -> Options {
+        self.stall_limit_ms = ms;
+        self
+    }
+
     /// Values of at least this size stay in the value log (64 B to 4 GiB, default 1 KiB).
     pub fn value_threshold_bytes(mut self, bytes: u64) -> Options {
         self.value_threshold_bytes = bytes;
@@ -265,6 +283,7 @@ impl Options {
     /// Refuses values outside their ranges, naming option and range.
     pub(crate) fn check(&self) -> Result<()> {
         check_range("sync_interval_ms", self.sync_interval_ms, 1, 3_600_000)?;
+        check_range("stall_limit_ms", self.stall_limit_ms, 1, 3_600_000)?;
         if let Some(bytes) = self.memory_budget {
             check_range("memory_budget", bytes, 4 << 20, 1 << 40)?;
         }

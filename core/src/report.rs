@@ -25,46 +25,126 @@ pub struct Health {
     pub stalled_us: u64,
 }
 
-/// Counts and sizes; totals are since open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
+/// Declares [`Stats`] and its one table of names, from which C, Python and JSON are made.
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {
+        /// Counts and sizes; totals are since open.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Stats {
+            /// Every field: its name, its value and what it says.
+            pub fn numbers(&self) -> Vec<StatNumber> {
+                vec![$(StatNumber {
+                    name: stringify!($name),
+                    value: self.$name as u64,
+                    doc: concat!($($doc,)+).trim_ascii(),
+                },)+]
+            }
+        }
+    };
+}
+
+/// One field of [`Stats`], as other languages see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatNumber {
+    /// The field's name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// What it says.
+    pub doc: &'static str,
+}
+
+stats! {
     /// Sequence number of the newest write.
-    pub seqno: SeqNo,
+    seqno: SeqNo,
     /// Memtables, the active one included.
-    pub memtables: usize,
+    memtables: usize,
     /// Heap that they take, in bytes.
-    pub memtable_bytes: u64,
+    memtable_bytes: u64,
     /// Sorted runs.
-    pub runs: usize,
+    runs: usize,
     /// Tables in them.
-    pub tables: usize,
+    tables: usize,
     /// Their files, in bytes.
-    pub table_bytes: u64,
+    table_bytes: u64,
     /// Segments of the value log.
-    pub segments: usize,
+    segments: usize,
     /// Their files, in bytes, preallocated space included.
-    pub segment_bytes: u64,
+    segment_bytes: u64,
+    /// Files that are open or mapped.
+    open_files: usize,
     /// Registered snapshots.
-    pub snapshots: usize,
+    snapshots: usize,
+    /// Heap that the database may take, in bytes.
+    memory_budget: u64,
+    /// Bytes of keys and values in writes, a byte more for each key.
+    user_bytes: u64,
     /// Memtables flushed.
-    pub flushes: u64,
+    flushes: u64,
     /// Compactions done.
-    pub compactions: u64,
+    compactions: u64,
     /// Bytes of tables that compactions have read.
-    pub compaction_bytes_read: u64,
+    compaction_bytes_read: u64,
     /// Bytes of tables that compactions have written.
-    pub compaction_bytes_written: u64,
+    compaction_bytes_written: u64,
     /// Collections of segments done.
-    pub collections: u64,
+    collections: u64,
     /// Bytes of rewritten segments that collections have written.
-    pub collection_bytes_written: u64,
+    collection_bytes_written: u64,
     /// Bytes of tables and rewritten segments that flushes and large batches have written.
-    pub flush_bytes_written: u64,
+    flush_bytes_written: u64,
     /// Bytes appended to the log.
-    pub log_bytes_written: u64,
+    log_bytes_written: u64,
     /// Device flushes of the log.
-    pub syncs: u64,
-    /// Microseconds that writers have been delayed.
-    pub stalled_us: u64,
+    syncs: u64,
+    /// Microseconds that callers waited for them.
+    sync_wait_us: u64,
+    /// Microseconds that writers have been delayed, by all of the causes below.
+    stalled_us: u64,
+    /// Microseconds that writers waited for flushes.
+    stalled_backlog_us: u64,
+    /// Microseconds that writers waited for compactions.
+    stalled_runs_us: u64,
+    /// Microseconds that writers waited for the next segment of the log.
+    stalled_segment_us: u64,
+}
+
+impl Stats {
+    /// Bytes written to files for each byte of user data, since open; 0 before the first write.
+    pub fn write_amplification(&self) -> f64 {
+        let rewritten = self.compaction_bytes_written + self.collection_bytes_written;
+        let written = self.log_bytes_written + self.flush_bytes_written + rewritten;
+        ratio(written, self.user_bytes)
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_the_statistics_has_its_number() {
+        let stats = Stats { runs: 7, stalled_segment_us: 9, ..Stats::default() };
+        let numbers = stats.numbers();
+        let text: Vec<String> =
+            numbers.iter().map(|n| format!("{}: {}", n.name, n.value)).collect();
+        assert_eq!(format!("Stats {{ {} }}", text.join(", ")), format!("{stats:?}"));
+        assert!(numbers.iter().all(|number| number.doc.ends_with('.')), "{numbers:?}");
+    }
+
+    #[test]
+    fn amplification_is_a_ratio() {
+        let stats = Stats { log_bytes_written: 30, flush_bytes_written: 20, ..Stats::default() };
+        assert_eq!(stats.write_amplification(), 0.0);
+        assert_eq!(Stats { user_bytes: 20, ..stats }.write_amplification(), 2.5);
+    }
 }

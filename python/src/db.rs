@@ -276,25 +276,9 @@ impl Db {
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = quick(py, || Ok(self.handle.open_db()?.stats()))?;
         let dict = PyDict::new(py);
-        dict.set_item("seqno", stats.seqno)?;
-        dict.set_item("memtables", stats.memtables)?;
-        dict.set_item("memtable_bytes", stats.memtable_bytes)?;
-        dict.set_item("runs", stats.runs)?;
-        dict.set_item("tables", stats.tables)?;
-        dict.set_item("table_bytes", stats.table_bytes)?;
-        dict.set_item("segments", stats.segments)?;
-        dict.set_item("segment_bytes", stats.segment_bytes)?;
-        dict.set_item("snapshots", stats.snapshots)?;
-        dict.set_item("flushes", stats.flushes)?;
-        dict.set_item("compactions", stats.compactions)?;
-        dict.set_item("compaction_bytes_read", stats.compaction_bytes_read)?;
-        dict.set_item("compaction_bytes_written", stats.compaction_bytes_written)?;
-        dict.set_item("collections", stats.collections)?;
-        dict.set_item("collection_bytes_written", stats.collection_bytes_written)?;
-        dict.set_item("flush_bytes_written", stats.flush_bytes_written)?;
-        dict.set_item("log_bytes_written", stats.log_bytes_written)?;
-        dict.set_item("syncs", stats.syncs)?;
-        dict.set_item("stalled_us", stats.stalled_us)?;
+        for number in stats.numbers() {
+            dict.set_item(number.name, number.value)?;
+        }
         Ok(dict)
     }
 

@@ -2,18 +2,20 @@
 //! segments and syncs what interval writes left unsynced. Each starts when it is first needed,
 //! sleeps without a timer while there is nothing to do, and is joined by close.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::hooks;
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
-use super::wake::{note_failure, start, wake_collection, wake_compaction};
-use crate::error::Result;
+use super::wake::{note_failure, note_success, start, wake_collection, wake_compaction};
+use crate::error::{Error, ErrorKind, Result};
 use crate::vlog::Segment;
 
-/// How long a failed flush or compaction waits before it is tried again.
+/// How long a failed flush or compaction waits before it is tried again, at first and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AT_MOST: Duration = Duration::from_secs(300);
 
 /// Runs that nobody merges yet, beside a compaction under way, from which a second one starts.
 const SECOND_COMPACTION_RUNS: usize = 8;
@@ -39,19 +41,45 @@ pub(crate) fn stop(engine: &Engine) {
     }
 }
 
-/// Records how an attempt went; after a failure waits a while, or until something has changed.
-fn after_attempt(engine: &Engine, result: &Result<bool>) {
-    let mut shared = lock(&engine.shared);
-    match result {
-        Ok(true) => shared.background_error = None,
-        Ok(false) => {}
-        Err(error) => {
-            note_failure(&mut shared, error);
-            engine.done.notify_all();
-            if !shared.stop {
-                drop(wait_for(engine, shared, RETRY_AFTER));
+/// Does one piece of work. A panic is a defect of the engine: it is told as an error.
+fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Error::new(ErrorKind::Io, format!("a background thread panicked: {text}")))
+    })
+}
+
+/// How often in a row a thread's work has failed.
+#[derive(Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// Records how an attempt went; after a failure waits a while, or until close.
+    fn after_attempt(&mut self, engine: &Engine, role: Role, result: &Result<bool>) {
+        let mut shared = lock(&engine.shared);
+        let Err(error) = result else {
+            self.0 = 0;
+            note_success(&mut shared, role);
+            return;
+        };
+        note_failure(&mut shared, role, error);
+        engine.done.notify_all();
+        let until = Instant::now() + self.next_delay(error.kind());
+        while !shared.stop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
             }
+            shared = wait_for(engine, shared, left);
         }
+    }
+
+    /// A second, doubled with each failure; a full disk may have room again soon.
+    fn next_delay(&mut self, kind: ErrorKind) -> Duration {
+        let doubled = RETRY_AFTER * (1 << self.0.min(9));
+        self.0 += 1;
+        if kind == ErrorKind::DiskFull { RETRY_AFTER } else { doubled.min(RETRY_AT_MOST) }
     }
 }
 
@@ -67,13 +95,14 @@ fn wait_for<'a>(
 pub(crate) fn run(engine: &Engine, role: Role) {
     match role {
         Role::Flush => run_flush(engine),
-        Role::Compaction | Role::SecondCompaction => run_compaction(engine),
+        Role::Compaction | Role::SecondCompaction => run_compaction(engine, role),
         Role::Collection => run_collection(engine),
         Role::Log => run_log(engine),
     }
 }
 
 fn run_flush(engine: &Engine) {
+    let mut failures = Failures::default();
     loop {
         {
             let mut shared = lock(&engine.shared);
@@ -86,17 +115,25 @@ fn run_flush(engine: &Engine) {
                 return;
             }
         }
-        let result = engine.flush_oldest();
+        let result = attempt(|| {
+            hooks::reach(&engine.env.dir, "flush: begins");
+            engine.flush_oldest()
+        });
         wake_compaction(engine);
         wake_collection(engine);
-        after_attempt(engine, &result);
+        failures.after_attempt(engine, Role::Flush, &result);
     }
 }
 
-fn run_compaction(engine: &Engine) {
+fn run_compaction(engine: &Engine, role: Role) {
+    let mut failures = Failures::default();
     loop {
         let seen = {
-            let shared = lock(&engine.shared);
+            let mut shared = lock(&engine.shared);
+            // Nothing can be committed until the database is opened again.
+            while !shared.stop && engine.is_poisoned.load(Ordering::Relaxed) {
+                shared = wait(&engine.work, shared);
+            }
             let free = engine.view.load().version.runs.len().saturating_sub(shared.busy_runs.len());
             let second = !shared.busy_runs.is_empty() && free >= SECOND_COMPACTION_RUNS;
             let seen = shared.commits;
@@ -106,9 +143,9 @@ fn run_compaction(engine: &Engine) {
             }
             seen
         };
-        let result = engine.compact_once();
+        let result = attempt(|| engine.compact_once());
         wake_collection(engine);
-        after_attempt(engine, &result);
+        failures.after_attempt(engine, role, &result);
         let mut shared = lock(&engine.shared);
         while !shared.stop && matches!(result, Ok(false)) && shared.commits == seen {
             shared = wait(&engine.work, shared);
@@ -120,10 +157,17 @@ fn run_compaction(engine: &Engine) {
 }
 
 fn run_collection(engine: &Engine) {
+    let mut failures = Failures::default();
     loop {
-        let seen = lock(&engine.shared).commits;
-        let result = engine.collect_once();
-        after_attempt(engine, &result);
+        let seen = {
+            let mut shared = lock(&engine.shared);
+            while !shared.stop && engine.is_poisoned.load(Ordering::Relaxed) {
+                shared = wait(&engine.work, shared);
+            }
+            shared.commits
+        };
+        let result = attempt(|| engine.collect_once());
+        failures.after_attempt(engine, Role::Collection, &result);
         let mut shared = lock(&engine.shared);
         while !shared.stop && matches!(result, Ok(false)) && shared.commits == seen {
             shared = wait(&engine.work, shared);
@@ -147,33 +191,50 @@ fn run_log(engine: &Engine) {
     loop {
         match next_log_task(engine, &mut deadline) {
             LogTask::Stop => return,
-            LogTask::Prepare(size_bytes) => {
-                let result = engine.create_segment(size_bytes, None);
-                let mut shared = lock(&engine.shared);
-                shared.next_segment = match result {
-                    Ok(segment) => NextSegment::Ready(segment),
-                    Err(error) => {
-                        note_failure(&mut shared, &error);
-                        NextSegment::Failed
-                    }
-                };
-                drop(shared);
-                engine.done.notify_all();
-            }
+            LogTask::Prepare(size_bytes) => prepare_segment(engine, size_bytes),
             // The writer meets an error itself when it needs the window.
-            LogTask::Window(segment) => drop(segment.prepare_window()),
+            LogTask::Window(segment) => drop(attempt(|| segment.prepare_window())),
             LogTask::Sync => {
                 deadline = None;
-                // Cleared first: a write that comes now is synced by the next round.
-                engine.dirty.store(false, Ordering::Release);
-                let target = engine.visible.load(Ordering::Acquire);
                 // A failure poisons the database, which is how everybody hears of it.
-                if engine.sync_to(target).is_ok() {
-                    engine.mark_synced(target);
-                }
+                let _ = attempt(|| sync_interval(engine));
             }
         }
     }
+}
+
+fn prepare_segment(engine: &Engine, size_bytes: u64) {
+    let result = attempt(|| {
+        hooks::reach(&engine.env.dir, "log: prepares a segment");
+        engine.create_segment(size_bytes, None)
+    });
+    let mut shared = lock(&engine.shared);
+    shared.next_segment = match result {
+        Ok(segment) => {
+            note_success(&mut shared, Role::Log);
+            NextSegment::Ready(segment)
+        }
+        Err(error) => {
+            note_failure(&mut shared, Role::Log, &error);
+            NextSegment::Failed
+        }
+    };
+    drop(shared);
+    engine.done.notify_all();
+}
+
+/// Syncs what interval writes left unsynced.
+fn sync_interval(engine: &Engine) -> Result<()> {
+    engine.dirty.store(false, Ordering::Release);
+    // Whoever had the writer's lock before has published what is read here; whoever gets it later
+    // finds the mark cleared, and sets it again. Without the lock both could miss each other.
+    if let Some(writer) = &engine.writer {
+        drop(lock(writer));
+    }
+    let target = engine.visible.load(Ordering::Acquire);
+    engine.sync_to(target)?;
+    engine.mark_synced(target);
+    Ok(())
 }
 
 fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>) -> LogTask {
@@ -201,5 +262,19 @@ fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>) -> LogTask {
         } else {
             shared = wait(&engine.work, shared);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_again_and_again_is_tried_ever_less_often() {
+        let mut failures = Failures::default();
+        let mut seconds = |kind| failures.next_delay(kind).as_secs();
+        let damaged: Vec<u64> = (0..11).map(|_| seconds(ErrorKind::Corruption)).collect();
+        assert_eq!(damaged, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(seconds(ErrorKind::DiskFull), 1);
     }
 }

@@ -9,13 +9,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::counters::Counters;
 use super::dropped::Dropped;
 use super::hooks;
 use super::obsolete;
 use super::pick::{JOIN_TABLE_BYTES, Job, input_numbers, pick, pick_range};
 use super::retain::Retain;
 use super::run_writer::{FinishedRun, RunWriter};
-use super::state::{Change, Counters, Engine, closed_error, lock, wait};
+use super::state::{Change, Engine, closed_error, lock, wait};
 use super::view::{Run, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::{Cursor, Merge};
@@ -166,6 +167,8 @@ impl Engine {
         if shared.stop || (automatic && shared.manual_compactions > 0) {
             return Ok(None);
         }
+        // Nothing could be committed.
+        self.check_poisoned()?;
         let Some(job) = choose(&files.state, &shared.busy_runs) else { return Ok(None) };
         let (first, count, bottom, join) = match job {
             Job::Merge { first, count, bottom } => (first, count, bottom, false),

@@ -24,6 +24,8 @@ pub(crate) fn change(existed: bool, kind: Kind) -> i64 {
 ///
 /// Costs one look-up below the memtable per key that is new in it since the last call.
 pub(crate) fn delta(part: &MemPart, older: &View, upto: SeqNo, hash_seed: u64) -> Result<i64> {
+    // So that who asks later, with nothing written since, finds what has been counted.
+    let upto = upto.min(part.memtable.last_seqno());
     let mut state = lock(&part.count);
     if upto <= state.upto {
         // Somebody counted further than this caller's view; walk what it sees from the start.

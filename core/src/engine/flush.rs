@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::count;
+use super::counters::Counters;
 use super::obsolete;
 use super::retain::Retain;
 use super::rewrite::{Moved, rewrite};
 use super::run_writer::{FinishedRun, RunWriter};
-use super::state::{Change, Counters, Engine, Env, lock};
+use super::state::{Change, Engine, Env, lock};
 use super::view::{MemPart, Version, View, key_count};
 use crate::error::Result;
 use crate::filename::FileName;

@@ -8,11 +8,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::counters::Counters;
 use super::hooks;
 use super::obsolete;
 use super::pick_files::{Goal, file_uses, pick_files};
 use super::rewrite::{Input, Moved, rewrite};
-use super::state::{Change, Counters, Engine, lock};
+use super::state::{Change, Engine, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::FileNumber;
 use crate::version::{DeadSet, SegmentMeta, VersionEdit, VersionState};

@@ -3,6 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counters::Stall;
 use super::state::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::key::put_prefix;
@@ -29,14 +30,19 @@ impl Engine {
     /// What stands in the way of writes.
     pub(crate) fn health(&self) -> Health {
         let poisoned: Option<Error> = lock(&self.poisoned).clone();
-        let background_error = lock(&self.shared).background_error.clone();
-        let stalled_us = self.env.counters.stalled_us.load(Ordering::Relaxed);
+        let newest = lock(&self.shared).background_errors.last().cloned();
+        let background_error = newest.map(|(_, error)| error);
+        let stalls = &self.env.counters.stalled_us;
+        let stalled_us = stalls.iter().map(|us| us.load(Ordering::Relaxed)).sum();
         Health { poisoned, background_error, stalled_us }
     }
 
     /// Counts and sizes.
     pub(crate) fn stats(&self) -> Stats {
-        let snapshots = lock(&self.shared).snapshots.values().sum();
+        let (snapshots, obsolete) = {
+            let shared = lock(&self.shared);
+            (shared.snapshots.values().sum(), shared.obsolete.len())
+        };
         let view = self.view.load_full();
         let runs = &view.version.runs;
         let tables = || runs.iter().flat_map(|run| &run.tables);
@@ -63,7 +69,14 @@ impl Engine {
             flush_bytes_written: read(&counters.flush_bytes_written),
             log_bytes_written: read(&counters.log_bytes_written),
             syncs: read(&counters.syncs),
-            stalled_us: read(&counters.stalled_us),
+            sync_wait_us: read(&counters.sync_wait_us),
+            stalled_us: counters.stalled_us.iter().map(read).sum(),
+            stalled_backlog_us: read(&counters.stalled_us[Stall::Backlog as usize]),
+            stalled_runs_us: read(&counters.stalled_us[Stall::Runs as usize]),
+            stalled_segment_us: read(&counters.stalled_us[Stall::Segment as usize]),
+            open_files: tables().count() + segments().count() + obsolete,
+            memory_budget: self.env.plan.budget_bytes,
+            user_bytes: read(&counters.user_bytes),
         }
     }
 

@@ -8,15 +8,17 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
 use super::background;
+use super::counters::Counters;
 use super::flush;
 use super::hooks;
 use super::obsolete;
 use super::run_writer::open_table;
-use super::state::{Change, Counters, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};
+use super::state::{Change, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};
 use super::view::{MemPart, Version, View, key_count};
 use super::wake;
 use super::write::random_word;
@@ -334,7 +336,10 @@ fn start(env: Env, guard: Box<dyn LockGuard>, mut found: Recovered) -> Result<Ar
     let is_live = live_names(&found.state, manifest.number());
     let Recovered { state, tables, segments, last_seqno, .. } = found;
     let files = Files { manifest, state, tables, segments };
-    obsolete::delete_orphans(&*env.fs, &env.dir, is_live)?;
+    // The database is open already; what cannot be deleted now is an orphan of the next open.
+    // A segment among them never holds data of its own, whole frames or not: nothing is appended
+    // to one before the edit that registers it is durable, and a rewritten one is a copy.
+    let _ = obsolete::delete_orphans(&*env.fs, &env.dir, is_live);
     let engine = assemble(env, guard, last_seqno, view, Some((writer, files)));
     wake::wake_compaction(&engine);
     wake::wake_collection(&engine);
@@ -416,7 +421,10 @@ fn assemble(
         sync_queue: SyncQueue::new(last_seqno),
         dirty: AtomicBool::new(false),
         pressure: AtomicU64::new(0),
-        debt_ns: AtomicU64::new(0),
+        pressed_by_runs: AtomicBool::new(false),
+        opened_at: Instant::now(),
+        paid_until_ns: AtomicU64::new(0),
+        writer_waits: AtomicBool::new(false),
         has_obsolete: AtomicBool::new(false),
         lock: Mutex::new(Some(guard)),
     })

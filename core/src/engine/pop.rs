@@ -5,13 +5,16 @@
 
 use super::cursor::TreeCursor;
 use super::lookup::Found;
-use super::state::{Engine, lock};
+use super::state::Engine;
 use crate::batch::BatchEntry;
 use crate::error::Result;
 use crate::key::put_prefix;
 use crate::options::WriteOptions;
 use crate::types::{DEFAULT_KEYSPACE, Kind};
 use crate::vlog::FrameSize;
+
+/// What the tombstone of a pop counts as when writers are slowed; its key is not known yet.
+const POP_BYTES: u64 = 128;
 
 impl Engine {
     /// Removes the first or last entry and hands it to `take`.
@@ -22,7 +25,8 @@ impl Engine {
         take: impl FnOnce(&[u8], &Found<'_>) -> T,
     ) -> Result<Option<T>> {
         self.check_open()?;
-        let mut writer = lock(self.writer()?);
+        self.slow_down(POP_BYTES, options)?;
+        let mut writer = self.lock_writer(self.writer()?, options)?;
         let (view, seqno) = self.pin(None)?;
         let lower = writer.low.clone().unwrap_or_else(|| prefix(0));
         let upper = writer.high.clone().unwrap_or_else(|| prefix(1));
@@ -41,7 +45,7 @@ impl Engine {
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
         // Found before the write, so that a value that cannot be read is not lost.
         let taken = take(key.get(1..).unwrap_or_default(), &cursor.found()?);
-        self.make_room(&mut writer, size)?;
+        self.make_room(&mut writer, size, options)?;
         let seqno = self.append(&mut writer, entries, size, options)?;
         if first {
             let low = writer.low.get_or_insert_default();

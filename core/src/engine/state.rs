@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
+use super::counters::Counters;
 use super::view::{MemPart, Version, View};
 use super::writer::Writer;
 use crate::budget::MemoryPlan;
@@ -48,29 +50,6 @@ impl Env {
     /// A number that no file has had.
     pub(crate) fn new_file_number(&self) -> FileNumber {
         self.next_file.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-/// Totals since open, for `stats`.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) flushes: AtomicU64,
-    pub(crate) flush_bytes_written: AtomicU64,
-    pub(crate) compactions: AtomicU64,
-    pub(crate) compaction_bytes_read: AtomicU64,
-    pub(crate) compaction_bytes_written: AtomicU64,
-    pub(crate) collections: AtomicU64,
-    pub(crate) collection_bytes_written: AtomicU64,
-    pub(crate) log_bytes_written: AtomicU64,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) stalled_us: AtomicU64,
-}
-
-impl Counters {
-    /// Adds to a total.
-    #[inline]
-    pub(crate) fn add(counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Ordering::Relaxed);
     }
 }
 
@@ -170,7 +149,7 @@ impl SyncQueue {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// Notes that it is durable up to `target`; with `state` locked.
+    /// Notes that it is durable up to `target`. Who waits hears of it when the sync is over.
     pub(crate) fn note_synced(&self, target: SeqNo) {
         self.synced.fetch_max(target, Ordering::Release);
     }
@@ -192,8 +171,9 @@ pub(crate) struct Shared {
     pub(crate) spared_files: Vec<FileNumber>,
     /// Callers of `compact`; the background starts no compaction meanwhile.
     pub(crate) manual_compactions: usize,
-    /// Newest failure of background work, and how many there have been.
-    pub(crate) background_error: Option<Error>,
+    /// What failed in the background, newest last, until the same succeeds; and how many failures
+    /// there have been.
+    pub(crate) background_errors: Vec<(Role, Error)>,
     pub(crate) background_failures: u64,
     /// An unsynced interval write waits for the log thread.
     pub(crate) dirty: bool,
@@ -240,8 +220,14 @@ pub(crate) struct Engine {
     pub(crate) dirty: AtomicBool,
     /// Nanoseconds that writers owe per KiB; 0 without backlog.
     pub(crate) pressure: AtomicU64,
-    /// Nanoseconds of delay that writers have not paid yet.
-    pub(crate) debt_ns: AtomicU64,
+    /// Whether that is for runs, not for memtables.
+    pub(crate) pressed_by_runs: AtomicBool,
+    /// What the counting of `paid_until_ns` starts from.
+    pub(crate) opened_at: Instant,
+    /// When, in nanoseconds, the writers will have paid for all that was written.
+    pub(crate) paid_until_ns: AtomicU64,
+    /// The holder of the writer's lock waits for something else than the processor.
+    pub(crate) writer_waits: AtomicBool,
     /// True while the list of obsolete files is not empty.
     pub(crate) has_obsolete: AtomicBool,
     /// Held from open to close.
@@ -327,12 +313,18 @@ impl Engine {
     }
 
     /// Refuses writes from now on because of `error`, and answers what writers hear.
+    /// Not with `shared` or the sync queue locked.
     #[cold]
     pub(crate) fn poison(&self, error: &Error) -> Error {
         let mut poisoned = lock(&self.poisoned);
-        let error = poisoned.get_or_insert_with(|| error.clone());
+        let answer = poisoned_error(poisoned.get_or_insert_with(|| error.clone()));
         self.is_poisoned.store(true, Ordering::Relaxed);
-        poisoned_error(error)
+        drop(poisoned);
+        // Under the lock under which writers that wait look at the flag: none may miss it.
+        let shared = lock(&self.shared);
+        self.done.notify_all();
+        drop(shared);
+        answer
     }
 
     /// Refuses work after an earlier failed append or sync.
@@ -462,6 +454,7 @@ impl Engine {
         // 1 us per KiB for each, since every read pays for them.
         let by_backlog = backlog.saturating_sub(500).saturating_mul(64_000) / 500;
         let by_runs = runs.saturating_sub(24) * 1_000;
+        self.pressed_by_runs.store(by_runs > by_backlog, Ordering::Relaxed);
         self.pressure.store(by_backlog.max(by_runs), Ordering::Relaxed);
     }
 }

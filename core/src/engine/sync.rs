@@ -4,16 +4,49 @@
 //! has succeeded. Invariant STICKY: after a failed flush nothing is acknowledged any more.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::state::{Counters, Engine, lock, wait};
-use crate::error::Result;
+use super::counters::Counters;
+use super::state::{Engine, lock, wait};
+use crate::error::{Error, ErrorKind, Result};
 use crate::types::SeqNo;
 use crate::vlog::Store;
 
+/// Who syncs. However that ends, the next in the queue goes on.
+struct Turn<'a> {
+    engine: &'a Engine,
+    outcome: Option<Result<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let panicked = || Err(self.engine.poison(&Error::new(ErrorKind::Io, "a sync panicked")));
+        let outcome = self.outcome.take().unwrap_or_else(panicked);
+        let queue = &self.engine.sync_queue;
+        let mut state = lock(&queue.state);
+        state.syncing = false;
+        state.error = outcome.err().or(state.error.take());
+        drop(state);
+        queue.finished.notify_all();
+    }
+}
+
 impl Engine {
+    /// Waits until every write up to `seqno` is durable, and counts the time.
+    pub(crate) fn sync_to(&self, seqno: SeqNo) -> Result<()> {
+        if self.sync_queue.synced() >= seqno {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let result = self.wait_for_sync(seqno);
+        let waited = start.elapsed().as_micros() as u64;
+        Counters::add(&self.env.counters.sync_wait_us, waited);
+        result
+    }
+
     /// Waits until every write up to `seqno` is durable. The first caller flushes for all that
     /// have been published by then; the others wait for it or for the next one.
-    pub(crate) fn sync_to(&self, seqno: SeqNo) -> Result<()> {
+    fn wait_for_sync(&self, seqno: SeqNo) -> Result<()> {
         let queue = &self.sync_queue;
         let mut state = lock(&queue.state);
         loop {
@@ -30,25 +63,16 @@ impl Engine {
         }
         state.syncing = true;
         drop(state);
+        let mut turn = Turn { engine: self, outcome: None };
         let target = self.visible.load(Ordering::Acquire);
         let result = self.sync_segments();
         Counters::add(&self.env.counters.syncs, 1);
-        let mut state = lock(&queue.state);
-        state.syncing = false;
-        let answer = match result {
-            Ok(()) => {
-                queue.note_synced(target);
-                Ok(())
-            }
-            Err(error) => {
-                let error = self.poison(&error);
-                state.error = Some(error.clone());
-                Err(error)
-            }
-        };
-        drop(state);
-        queue.finished.notify_all();
-        answer
+        if result.is_ok() {
+            queue.note_synced(target);
+        }
+        let outcome = result.map_err(|error| self.poison(&error));
+        turn.outcome = Some(outcome.clone());
+        outcome
     }
 
     /// Flushes every segment of the log that may hold something unsynced, oldest first. A segment

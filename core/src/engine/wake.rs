@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::hooks;
 use super::state::{Engine, NextSegment, Role, Shared, lock};
 use crate::error::{Error, ErrorKind};
 use crate::vlog::Segment;
 
-/// Sees to it that frozen memtables are flushed.
-pub(crate) fn wake_flush(engine: &Engine) {
-    start(engine, Role::Flush);
+/// Sees to it that frozen memtables are flushed; false when no thread can be had.
+pub(crate) fn wake_flush(engine: &Engine) -> bool {
+    let runs = start(engine, Role::Flush);
     engine.work.notify_all();
+    runs
 }
 
 /// Sees to it that runs are merged when that is useful.
@@ -40,6 +42,7 @@ pub(crate) fn want_segment(engine: &Engine, size_bytes: u64) {
     if start(engine, Role::Log) {
         engine.work.notify_all();
     } else {
+        // The writer that needs it makes it itself.
         lock(&engine.shared).next_segment = NextSegment::Failed;
     }
 }
@@ -52,14 +55,20 @@ pub(crate) fn want_window(engine: &Engine, segment: &Arc<Segment>) {
     engine.work.notify_all();
 }
 
-/// Tells the log thread that there is something to sync within the interval.
+/// Tells the log thread that there is something to sync within the interval; false when there is
+/// none, so that nobody will.
 #[cold]
-pub(crate) fn note_dirty(engine: &Engine) {
-    if !engine.dirty.swap(true, Ordering::AcqRel) {
-        lock(&engine.shared).dirty = true;
-        start(engine, Role::Log);
-        engine.work.notify_all();
+pub(crate) fn note_dirty(engine: &Engine) -> bool {
+    if engine.dirty.swap(true, Ordering::AcqRel) {
+        return true;
     }
+    lock(&engine.shared).dirty = true;
+    let runs = start(engine, Role::Log);
+    if !runs {
+        engine.dirty.store(false, Ordering::Release);
+    }
+    engine.work.notify_all();
+    runs
 }
 
 /// Starts a thread unless it runs; false when it cannot be had.
@@ -78,21 +87,32 @@ pub(crate) fn start(engine: &Engine, role: Role) -> bool {
     };
     let run = engine.run_thread;
     let builder = std::thread::Builder::new().name(name.into());
-    match builder.spawn(move || run(&engine_arc, role)) {
+    let spawned = match hooks::planted(&engine.env.dir, "no threads") {
+        true => Err(std::io::Error::from_raw_os_error(libc::EAGAIN)),
+        false => builder.spawn(move || run(&engine_arc, role)),
+    };
+    match spawned {
         Ok(handle) => {
             shared.threads.running.push((role, handle));
             true
         }
         Err(error) => {
             let message = format!("cannot start thread {name}: {error}");
-            note_failure(&mut shared, &Error::new(ErrorKind::Io, message));
+            note_failure(&mut shared, role, &Error::new(ErrorKind::Io, message));
+            engine.done.notify_all();
             false
         }
     }
 }
 
 /// Records a failure of background work.
-pub(crate) fn note_failure(shared: &mut Shared, error: &Error) {
-    shared.background_error = Some(error.clone());
+pub(crate) fn note_failure(shared: &mut Shared, role: Role, error: &Error) {
+    note_success(shared, role);
+    shared.background_errors.push((role, error.clone()));
     shared.background_failures += 1;
+}
+
+/// Forgets the failure of what has succeeded now.
+pub(crate) fn note_success(shared: &mut Shared, role: Role) {
+    shared.background_errors.retain(|(own, _)| *own != role);
 }

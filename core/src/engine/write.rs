@@ -8,10 +8,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::counters::Stall;
+use super::hooks;
 use super::obsolete::discard_segment;
-use super::state::{Change, Counters, Engine, NextSegment, closed_error, lock, wait};
+use super::stall::would_stall;
+use super::state::{Change, Engine, NextSegment, Role, closed_error, lock, wait};
 use super::view::{MemPart, View};
 use super::wake;
 use super::writer::Writer;
@@ -28,6 +31,9 @@ use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp
 /// Keys that are looked up in the memtable's nodes ahead of their insertion.
 const PREFETCHED: usize = 6;
 
+/// End of a segment that is kept for deletes, at most an eighth of it.
+const DELETE_RESERVE_BYTES: u64 = 256 << 10;
+
 impl Engine {
     /// Writes the entries of one batch; the answer is the last one's sequence number.
     pub(crate) fn write<'a, I>(&self, entries: I, options: &WriteOptions) -> Result<SeqNo>
@@ -37,14 +43,18 @@ impl Engine {
         let writer = self.writer()?;
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
         if size.least_segment_size() > self.env.plan.memtable_size_bytes {
-            return self.write_large(entries, options);
+            return self.write_large(entries, size.count(), options);
         }
-        if self.pressure.load(Ordering::Relaxed) != 0 {
-            self.slow_down(size.bytes(), options)?;
-        }
+        self.slow_down(size.bytes(), options)?;
         let seqno = {
-            let mut writer = lock(writer);
-            self.make_room(&mut writer, size)?;
+            let mut writer = self.lock_writer(writer, options)?;
+            self.make_room(&mut writer, size, options)?;
+            let reserve = DELETE_RESERVE_BYTES.min(writer.part.segment.identity().size_bytes / 8);
+            if writer.log.free_bytes() < size.bytes() + reserve
+                && entries.clone().any(|entry| entry.kind != Kind::Delete)
+            {
+                self.keep_reserve(&mut writer, size, options)?;
+            }
             self.append(&mut writer, entries, size, options)?
         };
         self.settle(seqno, options)?;
@@ -88,8 +98,10 @@ impl Engine {
         };
         ahead.by_ref().take(PREFETCHED).for_each(prefetch);
         let records = entries.clone().map(|e| (e.kind, e.key, e.value));
+        let mut user_bytes = 0;
         let appended = writer.log.append(size, stamp, records, |record| {
             ahead.next().map(prefetch);
+            user_bytes += record.key.len() as u64 + u64::from(record.value_len);
             let hash = hash_key(record.key, hash_seed);
             let entry = MemEntry {
                 seqno: record.seqno,
@@ -113,9 +125,7 @@ impl Engine {
                 writer.note_put(entry.key);
             }
         }
-        // Only the holder of the writer's lock adds to it.
-        let written = &self.env.counters.log_bytes_written;
-        written.store(written.load(Ordering::Relaxed) + size.bytes(), Ordering::Relaxed);
+        self.env.counters.add_write(size.bytes(), user_bytes);
         Ok(last)
     }
 
@@ -140,38 +150,74 @@ impl Engine {
             Durability::Process => Ok(()),
             Durability::Sync => self.sync_to(seqno),
             Durability::Interval => {
-                if !self.dirty.load(Ordering::Relaxed) {
-                    wake::note_dirty(self);
-                }
-                Ok(())
+                let noted = self.dirty.load(Ordering::Relaxed) || wake::note_dirty(self);
+                if noted { Ok(()) } else { self.sync_to(seqno) }
             }
         }
     }
 
     /// Makes the active segment take a frame of `size`; swaps segments where it must.
-    pub(crate) fn make_room(&self, writer: &mut Writer, size: FrameSize) -> Result<()> {
+    pub(crate) fn make_room(
+        &self,
+        writer: &mut Writer,
+        size: FrameSize,
+        options: &WriteOptions,
+    ) -> Result<()> {
         if writer.closed {
             return Err(closed_error());
         }
         if self.is_poisoned.load(Ordering::Relaxed) {
             self.check_poisoned()?;
         }
-        let capacity = writer.part.segment.identity().size_bytes;
         // Small records: the index outgrows its share of the memory long before the log is full.
-        let outgrown = writer.part.memtable.heap_bytes() as u64 > self.env.plan.memtable_heap_bytes;
-        if !writer.log.has_room(size) || outgrown {
-            self.rotate(writer, size.least_segment_size())?;
-        } else if !writer.asked_for_segment && writer.log.free_bytes() < capacity / 2 {
+        let heap_bytes = writer.part.memtable.heap_bytes() as u64;
+        let most_heap = self.env.plan.memtable_heap_bytes;
+        let capacity = writer.part.segment.identity().size_bytes;
+        if !writer.log.has_room(size) || heap_bytes > most_heap {
+            self.swap_segment(writer, size.least_segment_size(), options)?;
+        } else if !writer.asked_for_segment
+            && (writer.log.free_bytes() < capacity / 2 || heap_bytes > most_heap / 2)
+        {
             writer.asked_for_segment = true;
-            wake::want_segment(self, self.next_segment_size(capacity, 0));
+            wake::want_segment(self, self.next_segment_size(writer, 0));
         }
         Ok(())
     }
 
+    /// The end of a segment is for deletes, which are what makes room, until the next segment is
+    /// there: on a full disk a put hears so while deletes go on.
+    #[cold]
+    fn keep_reserve(
+        &self,
+        writer: &mut Writer,
+        size: FrameSize,
+        opts: &WriteOptions,
+    ) -> Result<()> {
+        let least = size.least_segment_size();
+        let fresh = writer.log.offset() < writer.part.segment.identity().size_bytes / 2;
+        if fresh || self.is_segment_ready(least) {
+            return Ok(());
+        }
+        self.swap_segment(writer, least, opts)
+    }
+
+    /// [`Engine::rotate`] for a write, which may have asked not to wait.
+    fn swap_segment(&self, writer: &mut Writer, least: u64, options: &WriteOptions) -> Result<()> {
+        if options.no_wait && !self.is_segment_ready(least) {
+            wake::want_segment(self, self.next_segment_size(writer, least));
+            return Err(would_stall("the next segment of the log is not ready"));
+        }
+        self.rotate(writer, least)
+    }
+
+    fn is_segment_ready(&self, least: u64) -> bool {
+        let fits = |segment: &Arc<Segment>| segment.identity().size_bytes >= least;
+        matches!(&lock(&self.shared).next_segment, NextSegment::Ready(next) if fits(next))
+    }
+
     /// Freezes the active memtable and goes on in another segment of at least `least` bytes.
     pub(crate) fn rotate(&self, writer: &mut Writer, least: u64) -> Result<()> {
-        let capacity = writer.part.segment.identity().size_bytes;
-        let segment = self.take_segment(self.next_segment_size(capacity, least), least)?;
+        let segment = self.take_segment(self.next_segment_size(writer, least), least)?;
         let part = Arc::new(MemPart::new(Arc::clone(&segment)));
         if let Err(error) = writer.log.rotate(Arc::clone(&segment)) {
             self.give_back(segment);
@@ -191,33 +237,60 @@ impl Engine {
         Ok(())
     }
 
-    /// Segments double until they have the size of the option.
-    fn next_segment_size(&self, current: u64, least: u64) -> u64 {
+    /// Segments double until they have the size of the option, unless they end half empty.
+    fn next_segment_size(&self, writer: &Writer, least: u64) -> u64 {
+        let current = writer.part.segment.identity().size_bytes;
+        let grown = if writer.log.offset() >= current / 2 { current * 2 } else { current };
         let most = self.env.plan.memtable_size_bytes;
-        (current * 2).max(least.next_power_of_two()).min(most).max(least)
+        grown.max(least.next_power_of_two()).min(most).max(least)
     }
 
     /// The prepared segment, or a new one where none of at least `least` bytes is ready.
     fn take_segment(&self, size_bytes: u64, least: u64) -> Result<Arc<Segment>> {
         let mut shared = lock(&self.shared);
+        if let NextSegment::Ready(segment) = &shared.next_segment
+            && segment.identity().size_bytes >= least
+        {
+            let segment = Arc::clone(segment);
+            shared.next_segment = NextSegment::None;
+            return Ok(segment);
+        }
+        let start = Instant::now();
+        let _waits = self.note_waiting();
+        hooks::reach(&self.env.dir, "rotate: waits for a segment");
         while matches!(shared.next_segment, NextSegment::Preparing) {
             shared = wait(&self.done, shared);
         }
         let unsuitable = match std::mem::take(&mut shared.next_segment) {
-            NextSegment::Ready(segment) if segment.identity().size_bytes >= least => {
-                return Ok(segment);
-            }
             NextSegment::Ready(segment) => Some(segment),
             _ => None,
         };
         drop(shared);
+        let segment = match unsuitable {
+            Some(segment) if segment.identity().size_bytes >= least => Ok(segment),
+            unsuitable => self.replace_segment(size_bytes, unsuitable),
+        };
+        self.env.counters.add_stall(Stall::Segment, start);
+        segment
+    }
+
+    /// A new segment instead of one that is too small.
+    fn replace_segment(
+        &self,
+        size_bytes: u64,
+        unsuitable: Option<Arc<Segment>>,
+    ) -> Result<Arc<Segment>> {
         // Replay follows segments by number, so an unused one must not stay in front.
         let replaced = unsuitable.as_ref().map(|segment| segment.id());
         let created = self.create_segment(size_bytes, replaced);
-        if created.is_err()
-            && let Some(segment) = unsuitable
-        {
-            self.give_back(segment);
+        match (&created, unsuitable) {
+            (Err(error), unsuitable) => {
+                if let Some(segment) = unsuitable {
+                    self.give_back(segment);
+                }
+                wake::note_failure(&mut lock(&self.shared), Role::Log, error);
+            }
+            (Ok(_), _) => wake::note_success(&mut lock(&self.shared), Role::Log),
         }
         created
     }
@@ -248,42 +321,6 @@ impl Engine {
             return Err(error);
         }
         Ok(segment)
-    }
-
-    /// Slows a writer down when background work lags: it owes time for each byte, and pays when
-    /// a millisecond has come together. At the limit it waits until a flush makes room.
-    fn slow_down(&self, bytes: u64, options: &WriteOptions) -> Result<()> {
-        let full = || self.backlog_permille(&self.view.load()) >= 1000;
-        let owed = self.pressure.load(Ordering::Relaxed) * bytes.div_ceil(64) / 16;
-        let debt = self.debt_ns.fetch_add(owed, Ordering::Relaxed) + owed;
-        if debt < 1_000_000 && !full() {
-            return Ok(());
-        }
-        if options.no_wait {
-            return Err(Error::new(ErrorKind::WouldStall, "writers wait for background work"));
-        }
-        self.debt_ns.store(0, Ordering::Relaxed);
-        let start = Instant::now();
-        let pause = Duration::from_nanos(debt.min(10_000_000));
-        let mut shared = lock(&self.shared);
-        let failures = shared.background_failures;
-        let (guard, _) = self
-            .done
-            .wait_timeout(shared, pause)
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        shared = guard;
-        while full() && !shared.stop {
-            if shared.background_failures != failures
-                && let Some(error) = &shared.background_error
-            {
-                return Err(error.clone());
-            }
-            shared = wait(&self.done, shared);
-        }
-        drop(shared);
-        let waited = start.elapsed().as_micros() as u64;
-        Counters::add(&self.env.counters.stalled_us, waited);
-        Ok(())
     }
 }
 

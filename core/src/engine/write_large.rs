@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::count;
+use super::counters::Counters;
 use super::hooks;
 use super::obsolete;
 use super::run_writer::{FinishedRun, RunWriter, open_table};
-use super::state::{Change, Counters, Engine, closed_error, lock};
+use super::stall::would_stall;
+use super::state::{Change, Engine, closed_error, lock};
 use super::view::{MemPart, key_count};
 use super::writer::Writer;
 use crate::batch::BatchEntry;
@@ -22,26 +24,33 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::options::WriteOptions;
 use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_SEQNO, SeqNo};
 
-/// A batch sorted, the last entry of each key only, each with its place in the batch.
-struct Sorted<'a> {
-    entries: Vec<(u32, BatchEntry<'a>)>,
+/// A batch sorted, the last entry of each key only. Each is its number in the batch and the batch
+/// from there on: with the batch of a caller 24 bytes, half of what the entry itself would take.
+struct Sorted<I> {
+    entries: Vec<(u32, I)>,
     count: u64,
+    /// Keys and values, as given.
+    user_bytes: u64,
 }
 
 impl Engine {
     /// Writes a batch that no segment takes. It is durable when this returns, whatever was asked.
-    pub(crate) fn write_large<'a, I>(&self, entries: I, options: &WriteOptions) -> Result<SeqNo>
+    pub(crate) fn write_large<'a, I>(
+        &self,
+        entries: I,
+        count: u32,
+        options: &WriteOptions,
+    ) -> Result<SeqNo>
     where
         I: Iterator<Item = BatchEntry<'a>> + Clone,
     {
         self.check_open()?;
         self.check_poisoned()?;
         if options.no_wait {
-            let message = "a batch larger than a memtable waits for a flush";
-            return Err(Error::new(ErrorKind::WouldStall, message));
+            return Err(would_stall("a batch larger than a memtable waits for a flush"));
         }
         let _job = self.begin_job()?;
-        let sorted = sort(entries);
+        let sorted = sort(entries, count);
         let run = self.build_tables(&sorted)?;
         let flushed = match hooks::planted(&self.env.dir, "edit before the log") {
             true => Ok(()),
@@ -55,10 +64,13 @@ impl Engine {
         result
     }
 
-    fn build_tables(&self, sorted: &Sorted<'_>) -> Result<FinishedRun> {
+    fn build_tables<'a, I>(&self, sorted: &Sorted<I>) -> Result<FinishedRun>
+    where
+        I: Iterator<Item = BatchEntry<'a>> + Clone,
+    {
         let mut writer = RunWriter::new(&self.env, 0);
-        for (index, entry) in &sorted.entries {
-            writer.add(entry.key, SeqNo::from(*index), entry.kind, entry.value)?;
+        for (index, entry) in sorted.iter() {
+            writer.add(entry.key, SeqNo::from(index), entry.kind, entry.value)?;
         }
         let run = writer.finish()?;
         Counters::add(&self.env.counters.flush_bytes_written, run.size_bytes);
@@ -66,7 +78,10 @@ impl Engine {
     }
 
     /// Holds writers back, flushes what is left before the batch, and commits it.
-    fn commit_large(&self, sorted: &Sorted<'_>, run: &FinishedRun) -> Result<SeqNo> {
+    fn commit_large<'a, I>(&self, sorted: &Sorted<I>, run: &FinishedRun) -> Result<SeqNo>
+    where
+        I: Iterator<Item = BatchEntry<'a>> + Clone,
+    {
         let counted_at = self.visible.load(Ordering::Acquire);
         let counted = self.count_large(sorted)?;
         let mut writer = lock(self.writer()?);
@@ -74,6 +89,7 @@ impl Engine {
             return Err(closed_error());
         }
         self.check_poisoned()?;
+        let waiting = self.note_waiting();
         self.flush_all_locked(&mut writer)?;
         let unchanged = counted_at == self.visible.load(Ordering::Acquire);
         let delta = if unchanged { counted } else { self.count_large(sorted)? };
@@ -107,8 +123,9 @@ impl Engine {
         hooks::reach(&self.env.dir, "large batch: committed");
         writer.part = part;
         writer.next_seqno = last + 1;
+        Counters::add(&self.env.counters.user_bytes, sorted.user_bytes);
         (writer.low, writer.high) = (None, None);
-        drop(writer);
+        drop((waiting, writer));
         super::wake::wake_compaction(self);
         Ok(last)
     }
@@ -126,10 +143,13 @@ impl Engine {
     }
 
     /// How many keys the batch adds to what there is.
-    fn count_large(&self, sorted: &Sorted<'_>) -> Result<i64> {
+    fn count_large<'a, I>(&self, sorted: &Sorted<I>) -> Result<i64>
+    where
+        I: Iterator<Item = BatchEntry<'a>> + Clone,
+    {
         let view = self.view.load_full();
         let mut delta = 0;
-        for (_, entry) in &sorted.entries {
+        for (_, entry) in sorted.iter() {
             let hash = hash_key(entry.key, self.env.hash_seed);
             let existed = view.contains(entry.key, hash, MAX_SEQNO)?;
             delta += count::change(existed, entry.kind);
@@ -138,16 +158,34 @@ impl Engine {
     }
 }
 
-fn sort<'a>(entries: impl Iterator<Item = BatchEntry<'a>>) -> Sorted<'a> {
-    let mut list: Vec<(u32, BatchEntry<'a>)> = Vec::new();
-    let mut count = 0u64;
-    for (index, entry) in entries.enumerate() {
+fn sort<'a, I>(mut entries: I, count: u32) -> Sorted<I>
+where
+    I: Iterator<Item = BatchEntry<'a>> + Clone,
+{
+    let mut list: Vec<(u32, I)> = Vec::with_capacity(count as usize);
+    let mut user_bytes = 0u64;
+    loop {
+        let here = entries.clone();
+        let Some(entry) = entries.next() else { break };
         debug_assert!(entry.kind != Kind::Pointer);
-        list.push((index as u32, entry));
-        count += 1;
+        list.push((list.len() as u32, here));
+        user_bytes += (entry.key.len() + entry.value.len()) as u64;
     }
+    let count = list.len() as u64;
     // Newest first among equal keys, of which only the newest stays.
-    list.sort_unstable_by(|(i, a), (j, b)| a.key.cmp(b.key).then(j.cmp(i)));
-    list.dedup_by(|later, earlier| later.1.key == earlier.1.key);
-    Sorted { entries: list, count }
+    list.sort_unstable_by(|(i, a), (j, b)| key_of(a).cmp(&key_of(b)).then(j.cmp(i)));
+    list.dedup_by(|later, earlier| key_of(&later.1) == key_of(&earlier.1));
+    Sorted { entries: list, count, user_bytes }
+}
+
+#[inline]
+fn key_of<'a>(here: &(impl Iterator<Item = BatchEntry<'a>> + Clone)) -> Option<&'a [u8]> {
+    here.clone().next().map(|entry| entry.key)
+}
+
+impl<'a, I: Iterator<Item = BatchEntry<'a>> + Clone> Sorted<I> {
+    /// The entries with their numbers, by key.
+    fn iter(&self) -> impl Iterator<Item = (u32, BatchEntry<'a>)> {
+        self.entries.iter().filter_map(|(index, here)| Some((*index, here.clone().next()?)))
+    }
 }

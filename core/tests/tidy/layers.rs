@@ -39,6 +39,8 @@ const ENGINE_SHARED: &[&str] = &[
     "obsolete",
     "hooks",
     "wake",
+    "stall",
+    "counters",
     "writer",
 ];
 

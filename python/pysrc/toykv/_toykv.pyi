@@ -52,33 +52,12 @@ class OptionValues(TypedDict, total=False):
     memory_budget: int | str
     memtable_size_bytes: int | str
     backlog_limit_bytes: int | str
+    stall_limit_ms: int | str
     value_threshold_bytes: int | str
 
 @type_check_only
 class _HasItems(Protocol):
     def items(self) -> Iterable[tuple[Buffer, Buffer]]: ...
-
-@type_check_only
-class StatsDict(TypedDict):
-    seqno: int
-    memtables: int
-    memtable_bytes: int
-    runs: int
-    tables: int
-    table_bytes: int
-    segments: int
-    segment_bytes: int
-    snapshots: int
-    flushes: int
-    compactions: int
-    compaction_bytes_read: int
-    compaction_bytes_written: int
-    collections: int
-    collection_bytes_written: int
-    flush_bytes_written: int
-    log_bytes_written: int
-    syncs: int
-    stalled_us: int
 
 @type_check_only
 class HealthDict(TypedDict):
@@ -245,7 +224,7 @@ class DB(_Readable):
     def sync(self) -> None: ...
     def flush(self) -> None: ...
     def compact(self, start: Buffer | None = None, stop: Buffer | None = None, /) -> None: ...
-    def stats(self) -> StatsDict: ...
+    def stats(self) -> dict[str, int]: ...
     def health(self) -> HealthDict: ...
     def close(self) -> None: ...
     @property
