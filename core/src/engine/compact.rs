@@ -226,7 +226,10 @@ impl Engine {
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
         let entries: u64 = plan.inputs.iter().map(RunMeta::entries).sum();
         let mut retain = Retain::new(self.snapshots(), plan.bottom);
-        let mut merge = Merge::new(runs.iter().map(RunSource::new).collect());
+        // Many runs share what their buffers may take.
+        let read_ahead = self.env.plan.builder_bytes as usize * 4 / runs.len().max(1);
+        let source = |run| RunSource::new(run, read_ahead);
+        let mut merge = Merge::new(runs.iter().map(source).collect());
         let mut writer = RunWriter::new(&self.env, base);
         let mut dropped = Dropped::default();
         let mut last_key: Option<Vec<u8>> = None;
@@ -292,12 +295,13 @@ struct RunSource {
     tables: Vec<Arc<Table>>,
     index: usize,
     iter: Option<TableIter>,
+    read_ahead: usize,
 }
 
 impl RunSource {
-    fn new(run: &Run) -> RunSource {
+    fn new(run: &Run, read_ahead: usize) -> RunSource {
         let tables = run.tables.iter().map(|(_, table)| Arc::clone(table)).collect();
-        RunSource { tables, index: 0, iter: None }
+        RunSource { tables, index: 0, iter: None, read_ahead }
     }
 
     #[inline]
@@ -310,6 +314,7 @@ impl RunSource {
         self.iter = None;
         if let Some(table) = self.tables.get(index) {
             let mut iter = TableIter::new(Arc::clone(table), IterMode::Buffered)?;
+            iter.set_read_ahead(self.read_ahead);
             iter.seek_to_first()?;
             self.iter = Some(iter);
         }

@@ -12,8 +12,9 @@ use crate::table::reader::Table;
 use crate::table::search::Place;
 use crate::types::{Kind, SeqNo};
 
-/// Bytes read at once in buffered mode.
+/// Bytes read at once in buffered mode, unless told otherwise: at most, and at least.
 const READ_AHEAD: usize = 512 << 10;
+const LEAST_READ_AHEAD: usize = 128 << 10;
 
 /// How a cursor reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ struct Buffer {
     bytes: Vec<u8>,
     /// Offset in the file of the first byte.
     start: usize,
+    read_ahead: usize,
     /// The current block is larger than the buffer and read through the map.
     bypass: bool,
 }
@@ -69,6 +71,7 @@ impl TableIter {
                 file: table.open_file()?,
                 bytes: Vec::new(),
                 start: 0,
+                read_ahead: READ_AHEAD,
                 bypass: false,
             }),
         };
@@ -271,6 +274,15 @@ impl TableIter {
     }
 }
 
+impl TableIter {
+    /// Reads so many bytes at once in buffered mode; some blocks of the largest grid at least.
+    pub(crate) fn set_read_ahead(&mut self, bytes: usize) {
+        if let Source::Buffered(buffer) = &mut self.source {
+            buffer.read_ahead = bytes.clamp(LEAST_READ_AHEAD, READ_AHEAD);
+        }
+    }
+}
+
 impl Buffer {
     fn at(&self, start: usize, len: usize) -> &[u8] {
         let from = start.wrapping_sub(self.start);
@@ -285,7 +297,7 @@ impl Buffer {
         if self.at(start, grid).is_empty() {
             // Going backwards, the block is the last of what is read.
             let back = start < self.start;
-            let from = if back { (start + grid).saturating_sub(READ_AHEAD) } else { start };
+            let from = if back { (start + grid).saturating_sub(self.read_ahead) } else { start };
             self.fill(table, from)?;
         }
         if Block::parse(self.rest(start), shift).is_none() && start != self.start {
@@ -306,7 +318,7 @@ impl Buffer {
 
     /// Reads ahead from an offset.
     fn fill(&mut self, table: &Table, from: usize) -> Result<()> {
-        let len = table.parts.layout().data_end.saturating_sub(from).min(READ_AHEAD);
+        let len = table.parts.layout().data_end.saturating_sub(from).min(self.read_ahead);
         self.bytes.resize(len, 0);
         self.start = from;
         self.file.read_at(&mut self.bytes, from as u64).inspect_err(|_| self.bytes.clear())
