@@ -1,0 +1,165 @@
+//! The calls, translated to the store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tonic::{Request, Response, Status};
+use toykv::{Durability, Error, ErrorKind, SeqNo, WriteBatch};
+
+use crate::conn::blocking;
+use crate::metrics::add;
+use crate::proto::toykv_server::Toykv;
+use crate::proto::write::Operation;
+use crate::proto::{self, BatchWriteRequest, BatchWriteResponse, DeleteRequest, DeleteResponse};
+use crate::proto::{GetRequest, GetResponse, PutRequest, PutResponse, ScanRequest};
+use crate::proto::{StatsRequest, StatsResponse};
+use crate::server::Shared;
+use crate::store::{Patience, Stall, Stripes};
+
+/// The service.
+pub(crate) struct Service {
+    shared: Arc<Shared>,
+}
+
+impl Service {
+    /// Calls of this server.
+    pub(super) fn new(shared: Arc<Shared>) -> Service {
+        Service { shared }
+    }
+
+    /// Writes, and makes it as durable as the call asks before it is acknowledged.
+    fn write(
+        &self,
+        durability: i32,
+        run: impl Fn(Patience) -> toykv::Result<SeqNo>,
+    ) -> Result<SeqNo, Status> {
+        add(&self.shared.metrics.grpc_calls, 1);
+        let store = &self.shared.store;
+        let durability = durability_of(durability, store.durability())?;
+        let seqno = match run(Patience::None) {
+            Err(error) if error.would_stall() => blocking(|| store.patiently(run)),
+            result => result,
+        };
+        let seqno = seqno.map_err(|error| status(&error))?;
+        // What the server itself writes at `process` nobody would sync at an interval.
+        let more = durability == Durability::Interval && store.durability() == Durability::Process;
+        if more || durability == Durability::Sync {
+            blocking(|| store.settle()).map_err(|error| status(&error))?;
+        }
+        Ok(seqno)
+    }
+}
+
+/// What a call asks for.
+fn durability_of(number: i32, default: Durability) -> Result<Durability, Status> {
+    match proto::Durability::try_from(number) {
+        Ok(proto::Durability::Unspecified) => Ok(default),
+        Ok(proto::Durability::Process) => Ok(Durability::Process),
+        Ok(proto::Durability::Interval) => Ok(Durability::Interval),
+        Ok(proto::Durability::Sync) => Ok(Durability::Sync),
+        Err(_) => Err(Status::invalid_argument(format!("no durability has the number {number}"))),
+    }
+}
+
+/// An engine's error as gRPC knows it: the code says what to do.
+pub(super) fn status(error: &Error) -> Status {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::InvalidArgument | ErrorKind::TooLarge => Status::invalid_argument(text),
+        ErrorKind::ReadOnly | ErrorKind::Poisoned => Status::failed_precondition(text),
+        ErrorKind::DiskFull | ErrorKind::NoMemory => Status::resource_exhausted(text),
+        ErrorKind::Closed | ErrorKind::WouldStall => Status::unavailable(text),
+        ErrorKind::Corruption => Status::data_loss(text),
+        _ => Status::internal(text),
+    }
+}
+
+#[tonic::async_trait]
+impl Toykv for Service {
+    type ScanStream = super::scan::Entries;
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        add(&self.shared.metrics.grpc_calls, 1);
+        let value = self.shared.store.get(&request.get_ref().key).map_err(|e| status(&e))?;
+        // The bytes stay where they are until they are sent.
+        Ok(Response::new(GetResponse { value: value.map(Bytes::from_owner) }))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let request = request.into_inner();
+        let store = &self.shared.store;
+        let put = |patience| store.put(&request.key, &request.value, patience);
+        let seqno = self.write(request.durability, put)?;
+        Ok(Response::new(PutResponse { seqno }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteRequest>,
+    ) -> Result<Response<DeleteResponse>, Status> {
+        let request = request.into_inner();
+        let store = &self.shared.store;
+        let seqno =
+            self.write(request.durability, |patience| store.delete(&request.key, patience))?;
+        Ok(Response::new(DeleteResponse { seqno }))
+    }
+
+    async fn batch_write(
+        &self,
+        request: Request<BatchWriteRequest>,
+    ) -> Result<Response<BatchWriteResponse>, Status> {
+        let request = request.into_inner();
+        let store = &self.shared.store;
+        let (mut batch, mut stripes) = (WriteBatch::new(), Stripes::default());
+        for write in &request.writes {
+            let (key, added) = match &write.operation {
+                Some(Operation::Put(put)) => (&put.key, batch.put(&put.key, &put.value)),
+                Some(Operation::Delete(key)) => (key, batch.delete(key)),
+                None => return Err(Status::invalid_argument("a write without an operation")),
+            };
+            added.map_err(|error| status(&error))?;
+            stripes.add(store.stripe(key));
+        }
+        let seqno =
+            self.write(request.durability, |patience| store.write(&batch, stripes, patience))?;
+        Ok(Response::new(BatchWriteResponse { seqno }))
+    }
+
+    async fn scan(
+        &self,
+        request: Request<ScanRequest>,
+    ) -> Result<Response<Self::ScanStream>, Status> {
+        add(&self.shared.metrics.grpc_calls, 1);
+        super::scan::start(&self.shared, request).map(Response::new)
+    }
+
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        add(&self.shared.metrics.grpc_calls, 1);
+        let store = &self.shared.store;
+        let keys = blocking(|| store.len()).map_err(|error| status(&error))?;
+        let (stats, health) = (store.stats(), store.health());
+        let text = |error: Option<Error>| error.map_or_else(String::new, |e| e.to_string());
+        Ok(Response::new(StatsResponse {
+            keys,
+            seqno: stats.seqno,
+            memtables: stats.memtables as u64,
+            memtable_bytes: stats.memtable_bytes,
+            runs: stats.runs as u64,
+            tables: stats.tables as u64,
+            table_bytes: stats.table_bytes,
+            segments: stats.segments as u64,
+            segment_bytes: stats.segment_bytes,
+            snapshots: stats.snapshots as u64,
+            flushes: stats.flushes,
+            compactions: stats.compactions,
+            compaction_bytes_read: stats.compaction_bytes_read,
+            compaction_bytes_written: stats.compaction_bytes_written,
+            flush_bytes_written: stats.flush_bytes_written,
+            log_bytes_written: stats.log_bytes_written,
+            syncs: stats.syncs,
+            stalled_us: stats.stalled_us,
+            poisoned: text(health.poisoned),
+            background_error: text(health.background_error),
+        }))
+    }
+}

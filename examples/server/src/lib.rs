@@ -1,0 +1,32 @@
+//! toykv over the network: a thin server over the engine's public API.
+//!
+//! Layers, imports go down: `main`, `server` (start and end), the ports (`listen`, `conn`, `tls`),
+//! the dialects (`lines`, `resp`, `grpc`, `http`), which only translate, `store` (what commands
+//! mean to the engine); beside them plain parts: `config`, `limits`, `budget`, `out`, `clients`,
+//! `metrics`, `auth`, `words`.
+
+mod auth;
+mod budget;
+mod clients;
+mod config;
+mod conn;
+mod grpc;
+mod http;
+mod limits;
+mod lines;
+mod listen;
+mod metrics;
+mod out;
+pub mod proto;
+mod resp;
+mod server;
+mod shutdown;
+mod store;
+mod tls;
+pub mod words;
+
+pub use auth::Secret;
+pub use config::{Config, ConfigError, Flags, FlushPolicy, LogFormat};
+pub use limits::{LimitInfo, Limits};
+pub use server::Server;
+pub use shutdown::Shutdown;

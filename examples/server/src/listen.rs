@@ -1,0 +1,163 @@
+//! Accepting connections: a limit of them, TLS where there is a certificate, and a time within
+//! which a client must begin.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::metrics::add;
+use crate::server::Shared;
+
+/// Pause after a failed accept: descriptors have run out, and some may come back.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes that show that an HTTP client is one: HTTP/2's preface and a frame's head.
+const BEGINNING: usize = 33;
+
+/// A plain or TLS connection of the gRPC or the status port.
+pub(crate) struct Io {
+    stream: Stream,
+    /// Runs out unless the client begins in time.
+    begin: Option<Pin<Box<Sleep>>>,
+    received: usize,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Opens a port.
+pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let bound = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok((listener, bound))
+}
+
+/// The next connection; `None` when the server ends.
+pub(crate) async fn next(
+    shared: &Shared,
+    listener: &TcpListener,
+) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.shutdown.wait() => return None,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Replies are whole when they are written; a failure only makes them slower.
+                let _ = stream.set_nodelay(true);
+                return Some((stream, peer));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Accepts HTTP connections, at most `limit` at a time, and hands each to `serve` when TLS is done.
+pub(crate) async fn accept_http<F>(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    limit: u64,
+    serve: impl Fn(Io) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(limit as usize));
+    let patience = Duration::from_secs(shared.limits.header_seconds);
+    while let Some((stream, peer)) = next(&shared, &listener).await {
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            add(&shared.metrics.rejected, 1);
+            tracing::debug!(%peer, "too many connections");
+            continue;
+        };
+        let (tls, serve) = (tls.clone(), serve.clone());
+        tokio::spawn(async move {
+            let stream = match tls {
+                None => Stream::Plain(stream),
+                Some(tls) => match tokio::time::timeout(patience, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                    _ => return,
+                },
+            };
+            let begin = Some(Box::pin(tokio::time::sleep(patience)));
+            serve(Io { stream, begin, received: 0, _permit: permit }).await;
+        });
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        };
+        self.received = self.received.saturating_add(buf.filled().len() - before);
+        if self.received >= BEGINNING {
+            self.begin = None;
+        }
+        if read.is_pending()
+            && let Some(begin) = &mut self.begin
+            && begin.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+impl tonic::transport::server::Connected for Io {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}

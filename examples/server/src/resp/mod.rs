@@ -1,0 +1,13 @@
+//! The RESP dialect: Redis' protocol, versions 2 and 3.
+
+mod basic;
+mod keys;
+mod parse;
+mod reply;
+mod server;
+mod session;
+mod strings;
+mod table;
+
+pub(crate) use session::Session;
+pub(crate) use table::COMMANDS;

@@ -1,0 +1,294 @@
+//! One client's conversation in RESP: command after command, without waiting for the network.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use toykv::WriteBatch;
+
+use super::parse::{Arguments, FrameLimits, Parser, Step};
+use super::reply::{Failure, Reply};
+use super::table::{COMMANDS, Command, LONG, OPEN, WRITE, find};
+use crate::clients::Client;
+use crate::conn::{Dialect, Next, blocking};
+use crate::metrics::add;
+use crate::out::{Mark, Out};
+use crate::server::Shared;
+use crate::store::{Patience, Stall, Stripes};
+
+/// SETs of a pipeline are collected up to so many bytes and then written at once.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Shown in the log in place of longer names.
+const NO_COMMAND: &str = "(unknown)";
+
+/// What a connection remembers between commands.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    state: State,
+    parser: Parser,
+    limits: FrameLimits,
+    sets: Sets,
+    timing: Timing,
+    /// Something was written that has not been made durable.
+    unsettled: bool,
+    /// Replies since the last settling, and where the first begins.
+    replies: usize,
+    start: Option<Mark>,
+}
+
+/// What commands may change.
+pub(crate) struct State {
+    /// The client.
+    pub(crate) client: Arc<Client>,
+    /// Version 3 of the protocol.
+    pub(crate) three: bool,
+    /// The password was given, or there is none.
+    pub(crate) authenticated: bool,
+    /// After the reply, close.
+    pub(crate) close: bool,
+}
+
+/// What a command function works with.
+pub(crate) struct Context<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) state: &'a mut State,
+    pub(crate) reply: Reply<'a>,
+    /// Where its reply begins.
+    pub(crate) mark: Mark,
+}
+
+/// SETs that wait to be written together. Nobody is answered before.
+#[derive(Default)]
+struct Sets {
+    batch: WriteBatch,
+    stripes: Stripes,
+}
+
+/// When the last command was finished, and commands of one kind since then.
+struct Timing {
+    last: Instant,
+}
+
+impl Session {
+    /// A new client.
+    pub(crate) fn new(shared: &Arc<Shared>, client: &Arc<Client>) -> Session {
+        let authenticated = !shared.secret.is_set();
+        Session {
+            shared: Arc::clone(shared),
+            state: State { client: Arc::clone(client), three: false, authenticated, close: false },
+            parser: Parser::default(),
+            limits: FrameLimits::new(&shared.limits, authenticated),
+            sets: Sets::default(),
+            timing: Timing { last: Instant::now() },
+            unsettled: false,
+            replies: 0,
+            start: None,
+        }
+    }
+
+    /// Executes one command, or puts a plain SET aside.
+    #[inline]
+    fn execute(&mut self, input: &[u8], out: &mut Out) {
+        if self.sets.batch.size_bytes() >= BATCH_BYTES {
+            self.write_sets(out);
+        }
+        let arguments = self.parser.arguments(input);
+        let index = find(arguments.get(0));
+        let set = index.is_some_and(|index| COMMANDS[index].name == "SET");
+        if set && arguments.len() == 3 && self.state.authenticated {
+            let (key, value) = (arguments.get(1), arguments.get(2));
+            if key.len() <= toykv::MAX_KEY_LEN && value.len() < BATCH_BYTES {
+                self.sets.stripes.add(self.shared.store.stripe(key));
+                // Cannot fail: the lengths are within the limits.
+                let _ = self.sets.batch.put(key, value);
+                return;
+            }
+        }
+        self.write_sets(out);
+        let arguments = self.parser.arguments(input);
+        let mark = out.mark();
+        let outcome = match index {
+            Some(index) => run(&self.shared, &mut self.state, &COMMANDS[index], arguments, out),
+            None if !self.state.authenticated => Err(no_auth()),
+            None => Err(unknown(arguments)),
+        };
+        let outcome = if out.refused() { Err(too_large(&self.shared)) } else { outcome };
+        if let Err(failure) = outcome {
+            out.rewind(mark);
+            self.reply(out).failure(&failure);
+            add(&self.shared.metrics.errors, 1);
+        }
+        if index.is_some_and(|index| COMMANDS[index].flags & WRITE != 0) {
+            self.unsettled = true;
+        }
+        self.note_reply(mark, 1);
+        self.timing.count(&self.shared, index, 1);
+        if index.is_some_and(|index| COMMANDS[index].flags & OPEN != 0) {
+            self.limits = FrameLimits::new(&self.shared.limits, self.state.authenticated);
+        }
+    }
+
+    /// Writes the SETs that were put aside, and answers them.
+    #[inline]
+    fn write_sets(&mut self, out: &mut Out) {
+        let count = self.sets.batch.len();
+        if count == 0 {
+            return;
+        }
+        let store = &self.shared.store;
+        let write = |patience| store.write(&self.sets.batch, self.sets.stripes, patience);
+        let result = match write(Patience::None) {
+            Err(error) if error.would_stall() => blocking(|| store.patiently(write)),
+            result => result,
+        };
+        self.sets.batch.clear();
+        self.sets.stripes = Stripes::default();
+        let mark = out.mark();
+        match result {
+            Ok(_) => (0..count).for_each(|_| self.reply(out).ok()),
+            Err(error) => {
+                add(&self.shared.metrics.errors, count as u64);
+                let failure = Failure::Engine(error);
+                (0..count).for_each(|_| self.reply(out).failure(&failure));
+            }
+        }
+        self.unsettled = true;
+        self.note_reply(mark, count);
+        self.timing.count(&self.shared, find(b"SET"), count as u64);
+    }
+
+    fn reply<'a>(&self, out: &'a mut Out) -> Reply<'a> {
+        Reply { out, three: self.state.three }
+    }
+
+    #[inline]
+    fn note_reply(&mut self, mark: Mark, count: usize) {
+        self.start.get_or_insert(mark);
+        self.replies += count;
+    }
+}
+
+impl Dialect for Session {
+    #[inline]
+    fn step(&mut self, input: &[u8], out: &mut Out) -> Next {
+        match self.parser.step(input, &self.limits) {
+            Step::Command(len) => {
+                self.execute(&input[..len], out);
+                if self.state.close { Next::Close } else { Next::Used(len) }
+            }
+            Step::Nothing(len) => Next::Used(len),
+            Step::Incomplete => Next::More,
+            Step::Bad(text) => {
+                self.write_sets(out);
+                self.reply(out).failure(&Failure::new(text));
+                Next::Close
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        self.timing.last = Instant::now();
+    }
+
+    /// Writes what was put aside and makes it as durable as the server promises. When that fails,
+    /// every command since the last time answers so: none of them was acknowledged.
+    fn settle(&mut self, out: &mut Out) {
+        self.write_sets(out);
+        let (replies, start) = (std::mem::take(&mut self.replies), self.start.take());
+        if !std::mem::take(&mut self.unsettled) || !self.shared.store.settles() {
+            return;
+        }
+        let Err(error) = blocking(|| self.shared.store.settle()) else { return };
+        if let Some(start) = start {
+            out.rewind(start);
+            let failure = Failure::Engine(error);
+            (0..replies).for_each(|_| self.reply(out).failure(&failure));
+        }
+    }
+
+    fn is_amid(&self) -> bool {
+        self.parser.is_amid()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.parser.capacity_bytes()
+    }
+
+    fn shrink(&mut self) {
+        self.parser.shrink();
+    }
+}
+
+impl Timing {
+    /// Counts commands that were finished since the last call.
+    #[inline]
+    fn count(&mut self, shared: &Shared, command: Option<usize>, number: u64) {
+        let now = Instant::now();
+        let took = now - self.last;
+        self.last = now;
+        let each = if number == 1 { took } else { took / number as u32 };
+        shared.metrics.count(command.unwrap_or(COMMANDS.len()), number, each);
+        if took >= shared.slow {
+            log_slow(shared, command, number, took);
+        }
+    }
+}
+
+#[cold]
+fn log_slow(shared: &Shared, command: Option<usize>, number: u64, took: Duration) {
+    add(&shared.metrics.slow, 1);
+    let name = command.map_or(NO_COMMAND, |index| COMMANDS[index].name);
+    let took_ms = took.as_millis() as u64;
+    tracing::warn!(target: "slow", command = name, number, took_ms, "a slow command");
+}
+
+/// Runs one command; when it would have to wait, on a thread that may.
+#[inline]
+fn run(
+    shared: &Arc<Shared>,
+    state: &mut State,
+    command: &Command,
+    arguments: Arguments<'_>,
+    out: &mut Out,
+) -> Result<(), Failure> {
+    if !state.authenticated && command.flags & OPEN == 0 {
+        return Err(no_auth());
+    }
+    if !command.takes(arguments.len()) {
+        let name = command.name.to_ascii_lowercase();
+        return Err(Failure::new(format!("wrong number of arguments for '{name}' command")));
+    }
+    let mark = out.mark();
+    let mut once = |patience| {
+        out.rewind(mark);
+        let reply = Reply { out: &mut *out, three: state.three };
+        let mut context = Context { shared, state: &mut *state, reply, mark };
+        (command.run)(&mut context, arguments, patience)
+    };
+    if command.flags & LONG == 0 {
+        let answer = once(Patience::None);
+        if !answer.as_ref().is_err_and(Stall::would_stall) {
+            return answer;
+        }
+    }
+    blocking(|| shared.store.patiently(once))
+}
+
+fn no_auth() -> Failure {
+    Failure::Client("NOAUTH Authentication required.".into())
+}
+
+#[cold]
+fn too_large(shared: &Shared) -> Failure {
+    let limit = shared.limits.reply_bytes;
+    Failure::new(format!("the reply is larger than {limit} bytes, or memory is short: use SCAN"))
+}
+
+/// As Redis says it.
+#[cold]
+fn unknown(arguments: Arguments<'_>) -> Failure {
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned();
+    let begin: String = arguments.from(1).take(8).map(|a| format!("'{}' ", shown(a))).collect();
+    let name = shown(arguments.get(0));
+    Failure::new(format!("unknown command '{name}', with args beginning with: {begin}"))
+}

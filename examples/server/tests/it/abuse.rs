@@ -1,0 +1,274 @@
+//! Each limit with a client that does not keep it, beside a client that does.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use toykv_server::Limits;
+
+use crate::support::{Client, PATIENCE, Reply, Running, encode, start};
+
+/// A server whose limits are changed.
+fn limited(change: impl FnOnce(&mut Limits)) -> Running {
+    start(|config| change(&mut config.limits))
+}
+
+/// A client that keeps the rules is served, whatever the others do.
+fn check_good(server: &Running) {
+    let mut good = server.connect();
+    assert_eq!(good.say("SET good 1"), Reply::ok());
+    assert_eq!(good.say("GET good"), Reply::bulk("1"));
+}
+
+/// Bytes that clients' buffers take beyond what every connection may.
+fn buffered(good: &mut Client) -> u64 {
+    let info = good.say("INFO memory").text();
+    let line = info.lines().find_map(|line| line.strip_prefix("client_buffer_bytes:"));
+    line.unwrap().parse().unwrap()
+}
+
+/// Writes until the server has had enough.
+fn push_until_closed(client: &mut Client, bytes: &[u8]) {
+    let start = Instant::now();
+    while client.stream.write_all(bytes).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "the server took everything");
+    }
+}
+
+#[test]
+fn an_endless_line_is_refused() {
+    let server = limited(|limits| limits.line_bytes = 1000);
+    let mut client = server.connect();
+    client.send(&[b'a'; 1001]);
+    assert_eq!(client.line().as_deref(), Some("error: a line has at most 1000 bytes"));
+    assert!(client.is_closed());
+    let mut client = server.connect();
+    client.send(&encode(&["PING"]));
+    client.send(&[b'a'; 1001]);
+    assert_eq!(client.reply(), Reply::Simple("PONG".into()));
+    assert!(client.reply().error().contains("too big inline request"));
+    assert!(client.is_closed());
+    let mut client = server.connect();
+    client.send(format!("SET a {}\n", "b".repeat(990)).as_bytes());
+    assert_eq!(client.line().as_deref(), Some("success"));
+    check_good(&server);
+}
+
+#[test]
+fn announced_lengths_are_not_believed() {
+    let server = limited(|limits| limits.buffer_bytes = 65_536);
+    for bad in [
+        "*1\r\n$4294967295\r\n",
+        "*4294967295\r\n",
+        "*1\r\n$-5\r\n",
+        "*2\r\n$3\r\nGET\r\n:1\r\n",
+        "*1\r\n$67108864\r\n",
+        "*1048577\r\n",
+    ] {
+        let mut client = server.connect();
+        client.send(bad.as_bytes());
+        assert!(client.reply().error().starts_with("ERR Protocol error"), "{bad:?}");
+        assert!(client.is_closed(), "{bad:?}");
+    }
+    // A length within the limit takes memory only as bytes come.
+    let mut waiting: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+    for client in &mut waiting {
+        client.send(b"*1000000\r\n$3\r\nSET\r\n$60000000\r\n");
+    }
+    let mut good = server.connect();
+    assert_eq!(buffered(&mut good), 0);
+    check_good(&server);
+}
+
+#[test]
+fn a_command_has_a_largest_size_and_number_of_arguments() {
+    let server = limited(|limits| {
+        limits.frame_bytes = 100_000;
+        limits.frame_arguments = 8;
+    });
+    let mut client = server.connect();
+    let value = "v".repeat(99_960);
+    assert_eq!(client.run(&["SET", "a", &value]), Reply::ok());
+    assert!(client.run(&["SET", "a", &"v".repeat(99_990)]).error().contains("too big command"));
+    assert!(client.is_closed());
+    let mut client = server.connect();
+    assert_eq!(client.say("DEL 1 2 3 4 5 6 7"), Reply::Integer(0));
+    assert!(client.say("DEL 1 2 3 4 5 6 7 8").error().contains("invalid multibulk length"));
+    assert!(client.is_closed());
+    let mut client = server.connect();
+    client.say("SET a 1");
+    assert!(client.run(&["APPEND", "a", &"v".repeat(99_900)]) == Reply::Integer(99_901));
+    assert!(client.run(&["APPEND", "a", &"v".repeat(200)]).error().contains("maximum allowed"));
+    check_good(&server);
+}
+
+#[test]
+fn all_commands_together_have_a_budget() {
+    let server = limited(|limits| limits.buffer_bytes = 4 << 20);
+    let mut clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+    let part = [&b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2000000\r\n"[..], &vec![b'v'; 400_000]].concat();
+    clients.iter_mut().for_each(|client| {
+        // Some are closed while they still send.
+        let _ = client.stream.write_all(&part);
+    });
+    let mut refused = 0;
+    while refused < 30 {
+        let mut client = clients.remove(0);
+        client.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let mut text = Vec::new();
+        let _ = client.stream.read_to_end(&mut text);
+        refused += usize::from(text.starts_with(b"-ERR too much memory"));
+        assert!(refused > 0 || clients.len() > 5, "no client was refused");
+        if clients.is_empty() {
+            break;
+        }
+    }
+    assert!(refused >= 10, "{refused}");
+    let mut good = server.connect();
+    assert!(buffered(&mut good) <= 4 << 20);
+    check_good(&server);
+}
+
+#[test]
+fn a_reply_has_a_largest_size() {
+    let server = limited(|limits| limits.reply_bytes = 10_000);
+    let mut client = server.connect();
+    for n in 0..300 {
+        client.run(&["SET", &format!("{n:0100}"), "x"]);
+    }
+    assert!(client.say("KEYS *").error().contains("use SCAN"));
+    assert_eq!(client.say("KEYS *99").items().len(), 3);
+    client.run(&["SET", "a", &"v".repeat(9000)]);
+    assert!(client.say("MGET a a").error().contains("use SCAN"));
+    assert_eq!(client.run(&["GET", "a"]), Reply::bulk("v".repeat(9000)));
+    // Long values are pinned, not copied.
+    client.run(&["SET", "a", &"v".repeat(90_000)]);
+    assert_eq!(client.say("MGET a a").items().len(), 2);
+}
+
+#[test]
+fn who_never_reads_is_left_waiting_and_then_closed() {
+    let server = limited(|limits| {
+        limits.send_seconds = 1;
+        limits.output_bytes = 100_000;
+        limits.buffer_bytes = 10 << 20;
+    });
+    let mut good = server.connect();
+    good.run(&["SET", "a", &"v".repeat(10_000)]);
+    let mut bad = server.connect();
+    let gets = encode(&["GET", "a"]).repeat(1000);
+    push_until_closed(&mut bad, &gets);
+    assert!(buffered(&mut good) <= 10 << 20);
+    check_good(&server);
+}
+
+#[test]
+fn who_sends_nothing_or_too_slowly_is_closed() {
+    let server = limited(|limits| {
+        limits.header_seconds = 1;
+        limits.idle_seconds = 1;
+    });
+    let mut silent = server.connect();
+    let mut dribbling: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    let mut idle = server.connect();
+    assert_eq!(idle.say("PING"), Reply::Simple("PONG".into()));
+    let start = Instant::now();
+    // Every one begins a command, and none ends it.
+    dribbling.iter_mut().for_each(|client| client.send(b"*1\r\n$4\r\nP"));
+    check_good(&server);
+    for client in &mut dribbling {
+        assert!(client.is_closed());
+    }
+    assert!(silent.is_closed() && idle.is_closed());
+    assert!(start.elapsed() < Duration::from_secs(30));
+    check_good(&server);
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let server = limited(|limits| limits.connections = 2);
+    let mut first = server.connect();
+    let mut second = server.connect();
+    assert_eq!(first.say("PING"), second.say("PING"));
+    let mut third = server.connect();
+    assert!(third.reply().error().contains("max number of clients"));
+    assert!(third.is_closed());
+    assert_eq!(second.say("QUIT"), Reply::ok());
+    assert!(second.is_closed());
+    drop(second);
+    // The place becomes free a moment after the client has seen the end.
+    let served = (0..1000).any(|_| {
+        let mut fourth = server.connect();
+        fourth.send(&encode(&["PING"]));
+        matches!(fourth.try_reply(), Some(Reply::Simple(_)))
+    });
+    assert!(served);
+    assert_eq!(first.say("PING"), Reply::Simple("PONG".into()));
+}
+
+/// A generator of numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
+
+/// Bytes that are almost a command, or nothing like one.
+fn garbage(random: &mut Random) -> Vec<u8> {
+    let valid: [&[&str]; 8] = [
+        &["SET", "key", "value"],
+        &["GET", "key"],
+        &["MSET", "a", "1", "b", "2"],
+        &["SCAN", "0", "MATCH", "[a-", "COUNT", "5"],
+        &["INCRBY", "key", "99"],
+        &["HELLO", "3"],
+        &["GETRANGE", "key", "-9", "99999999999"],
+        &["COMMAND", "INFO", "get"],
+    ];
+    let mut bytes = match random.next(4) {
+        0 => (0..random.next(60)).map(|_| random.next(256) as u8).collect(),
+        _ => encode(valid[random.next(valid.len())]),
+    };
+    for _ in 0..random.next(4) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = random.next(bytes.len());
+        match random.next(3) {
+            0 => bytes[at] = random.next(256) as u8,
+            1 => bytes.truncate(at),
+            _ => bytes.insert(at, b"*$\r\n0-9\"'"[random.next(9)]),
+        }
+    }
+    bytes
+}
+
+/// `TOYKV_FRAMES=1000000` makes it long.
+#[test]
+fn random_bytes_break_nothing() {
+    let frames = std::env::var("TOYKV_FRAMES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let server = start(|_| {});
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut sent = 0;
+    while sent < frames {
+        let mut client = server.connect();
+        let mut bytes = Vec::new();
+        for _ in 0..1 + random.next(40) {
+            bytes.extend(garbage(&mut random));
+            sent += 1;
+        }
+        // The server may close before it has taken everything; it never goes silent.
+        let _ = client.stream.write_all(&bytes);
+        let _ = client.stream.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let read = client.stream.read_to_end(&mut answer);
+        let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!silent, "no answer to {bytes:?}");
+    }
+    check_good(&server);
+}

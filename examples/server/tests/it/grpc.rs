@@ -1,0 +1,326 @@
+//! gRPC, with tonic's client.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use tokio_stream::StreamExt;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+use toykv_server::Secret;
+use toykv_server::proto::toykv_client::ToykvClient;
+use toykv_server::proto::write::Operation;
+use toykv_server::proto::{BatchWriteRequest, DeleteRequest, Durability, GetRequest, Put};
+use toykv_server::proto::{PutRequest, ScanRequest, StatsRequest, Write as WriteMessage};
+
+use crate::support::{PATIENCE, Running, any_port, start};
+
+type Client = ToykvClient<Channel>;
+
+fn serve() -> Running {
+    start(|config| config.grpc = Some(any_port()))
+}
+
+/// Runs a test's calls.
+fn calls<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn connect(server: &Running) -> Client {
+    let address = format!("http://{}", server.grpc.unwrap());
+    ToykvClient::new(Endpoint::new(address).unwrap().connect().await.unwrap())
+}
+
+fn put(key: &str, value: &str) -> PutRequest {
+    PutRequest {
+        key: key.to_string().into(),
+        value: value.to_string().into(),
+        ..PutRequest::default()
+    }
+}
+
+fn get(key: &str) -> GetRequest {
+    GetRequest { key: key.to_string().into() }
+}
+
+async fn keys(client: &mut Client, request: ScanRequest) -> Vec<String> {
+    let mut stream = client.scan(request).await.unwrap().into_inner();
+    let mut keys = Vec::new();
+    while let Some(message) = stream.next().await {
+        let entries = message.unwrap().entries;
+        keys.extend(entries.iter().map(|e| String::from_utf8(e.key.to_vec()).unwrap()));
+    }
+    keys
+}
+
+#[test]
+fn every_call() {
+    let server = serve();
+    calls(async {
+        let mut client = connect(&server).await;
+        let seqno = client.put(put("a", "1")).await.unwrap().into_inner().seqno;
+        for durability in [Durability::Process, Durability::Interval, Durability::Sync] {
+            let request = PutRequest { durability: durability.into(), ..put("b", "2") };
+            assert!(client.put(request).await.unwrap().into_inner().seqno > seqno);
+        }
+        let wrong = PutRequest { durability: 9, ..put("b", "3") };
+        assert_eq!(client.put(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+        let value = client.get(get("a")).await.unwrap().into_inner().value;
+        assert_eq!(value.as_deref(), Some(&b"1"[..]));
+        assert_eq!(client.get(get("x")).await.unwrap().into_inner().value, None);
+        let operations = [
+            Operation::Put(Put { key: "c".into(), value: "3".into() }),
+            Operation::Delete("a".into()),
+        ];
+        let writes = operations.map(|o| WriteMessage { operation: Some(o) }).to_vec();
+        let batch = BatchWriteRequest { writes, durability: Durability::Sync.into() };
+        client.batch_write(batch).await.unwrap();
+        assert_eq!(keys(&mut client, ScanRequest::default()).await, ["b", "c"]);
+        let nothing = BatchWriteRequest { writes: vec![WriteMessage::default()], durability: 0 };
+        let error = client.batch_write(nothing).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        let delete = DeleteRequest { key: "b".into(), durability: 0 };
+        client.delete(delete).await.unwrap();
+        let stats = client.stats(StatsRequest {}).await.unwrap().into_inner();
+        assert_eq!((stats.keys, stats.poisoned.as_str()), (1, ""));
+        assert!(stats.segments > 0 && stats.syncs > 0);
+        let long = GetRequest { key: vec![b'k'; 70_000].into() };
+        assert_eq!(client.get(long).await.unwrap_err().code(), Code::InvalidArgument);
+    });
+}
+
+#[test]
+fn scans_in_both_directions_within_bounds() {
+    let server = serve();
+    calls(async {
+        let mut client = connect(&server).await;
+        for n in 0..20 {
+            client.put(put(&format!("k{n:02}"), &"v".repeat(30_000))).await.unwrap();
+        }
+        let scan = ScanRequest::default();
+        assert_eq!(keys(&mut client, scan.clone()).await.len(), 20);
+        let range =
+            ScanRequest { start: Some("k03".into()), end: Some("k05".into()), ..scan.clone() };
+        assert_eq!(keys(&mut client, range.clone()).await, ["k03", "k04"]);
+        let back = ScanRequest { reverse: true, ..range };
+        assert_eq!(keys(&mut client, back).await, ["k04", "k03"]);
+        let prefix = ScanRequest { prefix: "k1".into(), limit: 2, ..scan.clone() };
+        assert_eq!(keys(&mut client, prefix).await, ["k10", "k11"]);
+        let only = ScanRequest { keys_only: true, limit: 1, ..scan.clone() };
+        let mut stream = client.scan(only).await.unwrap().into_inner();
+        let entry = stream.next().await.unwrap().unwrap().entries.remove(0);
+        assert_eq!((&entry.key[..], entry.value.len()), (&b"k00"[..], 0));
+        let mut late = Request::new(scan);
+        late.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
+        let outcome = match client.scan(late).await {
+            Ok(stream) => stream.into_inner().next().await.unwrap().map(drop),
+            Err(status) => Err(status),
+        };
+        let code = outcome.unwrap_err().code();
+        assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
+    });
+}
+
+#[test]
+fn a_cancelled_scan_lets_go_of_its_state() {
+    let server = serve();
+    calls(async {
+        let mut client = connect(&server).await;
+        for n in 0..200 {
+            client.put(put(&format!("k{n:03}"), &"v".repeat(50_000))).await.unwrap();
+        }
+        // More streams than may be open at a time, each left after its first message.
+        for _ in 0..200 {
+            let mut stream = client.scan(ScanRequest::default()).await.unwrap().into_inner();
+            assert!(stream.next().await.unwrap().is_ok());
+        }
+        assert!(client.get(get("k000")).await.unwrap().into_inner().value.is_some());
+    });
+}
+
+#[test]
+fn messages_have_a_largest_size() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.grpc_message_bytes = 100_000;
+    });
+    calls(async {
+        let mut client = connect(&server).await;
+        client.put(put("a", &"v".repeat(90_000))).await.unwrap();
+        client.put(put("b", &"v".repeat(90_000))).await.unwrap();
+        let error = client.put(put("c", &"v".repeat(100_000))).await.unwrap_err();
+        assert!(matches!(error.code(), Code::OutOfRange | Code::ResourceExhausted), "{error:?}");
+        assert_eq!(keys(&mut client, ScanRequest::default()).await, ["a", "b"]);
+    });
+}
+
+#[test]
+fn health_reflection_and_the_token() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.secret = Secret::new("hunter2");
+    });
+    calls(async {
+        let address = format!("http://{}", server.grpc.unwrap());
+        let channel = Endpoint::new(address).unwrap().connect().await.unwrap();
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+        let service = |name: &str| tonic_health::pb::HealthCheckRequest { service: name.into() };
+        let serving = tonic_health::ServingStatus::Serving as i32;
+        for name in ["", "toykv.v1.Toykv"] {
+            // The first report comes a moment after the start.
+            let status = loop {
+                match health.check(service(name)).await {
+                    Ok(answer) => break answer.into_inner().status,
+                    Err(status) => assert_eq!(status.code(), Code::NotFound),
+                }
+            };
+            assert_eq!(status, serving, "{name}");
+        }
+        let mut client = ToykvClient::new(channel);
+        assert_eq!(client.get(get("a")).await.unwrap_err().code(), Code::Unauthenticated);
+        let mut request = Request::new(get("a"));
+        request.metadata_mut().insert("authorization", "Bearer hunter2".parse().unwrap());
+        assert_eq!(client.get(request).await.unwrap().into_inner().value, None);
+    });
+}
+
+/// A raw HTTP/2 client: the preface, its settings, and whatever else.
+fn raw(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // The server may already have closed.
+    let _ = stream.write_all(bytes);
+    stream
+}
+
+/// One frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The head of a call of Get, in HPACK without compression.
+fn head() -> Vec<u8> {
+    let mut block = Vec::new();
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/toykv.v1.Toykv/Get"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    for (name, value) in fields {
+        block.extend([0, name.len() as u8]);
+        block.extend(name.bytes());
+        block.push(value.len() as u8);
+        block.extend(value.bytes());
+    }
+    block
+}
+
+fn check_good(server: &Running) {
+    calls(async {
+        let mut client = connect(server).await;
+        client.put(put("good", "1")).await.unwrap();
+    });
+}
+
+#[test]
+fn malformed_messages_and_frames_hurt_nobody() {
+    let server = serve();
+    let address = server.grpc.unwrap();
+    let head = frame(1, 4, 1, &head());
+    let messages: [&[u8]; 5] = [
+        &[0, 0, 0, 0, 3, 0xff, 0xff, 0xff],
+        &[0, 0xff, 0xff, 0xff, 0xff, 1],
+        &[1, 0, 0, 0, 1, 0],
+        &[0, 0, 0, 0, 2, 0x0a, 0x7f],
+        &[7; 40],
+    ];
+    for message in messages {
+        let call = [&head[..], &frame(0, 1, 1, message)].concat();
+        let mut stream = raw(address, &call);
+        let mut answer = [0; 64];
+        // Settings at least; a call that is no call never goes unanswered.
+        assert!(stream.read(&mut answer).unwrap() > 0);
+    }
+    for garbage in [&[0xff; 400][..], b"GET / HTTP/1.1\r\n\r\n", &frame(9, 0, 1, &[0; 9])] {
+        let mut stream = raw(address, garbage);
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let reset = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(read.map_or_else(reset, |_| true), "the server keeps {garbage:?}");
+    }
+    check_good(&server);
+}
+
+#[test]
+fn a_flood_of_resets_is_ended() {
+    let server = serve();
+    let head = head();
+    let mut flood = Vec::new();
+    for n in 0..5000u32 {
+        let id = 2 * n + 1;
+        flood.extend(frame(1, 4, id, &head));
+        flood.extend(frame(3, 0, id, &8u32.to_be_bytes()));
+    }
+    let mut stream = raw(server.grpc.unwrap(), &flood);
+    let mut answer = Vec::new();
+    // The server says GOAWAY, or cuts the connection in the middle of it.
+    let read = stream.read_to_end(&mut answer);
+    let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!silent, "the server goes on");
+    check_good(&server);
+}
+
+#[test]
+fn silent_and_surplus_connections_are_closed() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.header_seconds = 1;
+        config.limits.grpc_connections = 2;
+    });
+    let address = server.grpc.unwrap();
+    let mut silent: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    silent[1].write_all(b"PRI * HT").unwrap();
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!silent, "the server waits on");
+    }
+    check_good(&server);
+}
+
+/// `cargo test --release -p toykv-server --test it -- --ignored --nocapture latency`.
+#[test]
+#[ignore = "a measurement"]
+fn latency_of_a_get_beside_a_bare_echo() {
+    let server = serve();
+    calls(async {
+        let mut client = connect(&server).await;
+        let address = format!("http://{}", server.grpc.unwrap());
+        let channel = Endpoint::new(address).unwrap().connect().await.unwrap();
+        let mut echo = tonic_health::pb::health_client::HealthClient::new(channel);
+        client.put(put("a", &"v".repeat(100))).await.unwrap();
+        let (mut gets, mut echoes) = (Vec::new(), Vec::new());
+        for _ in 0..5000 {
+            let start = std::time::Instant::now();
+            client.get(get("a")).await.unwrap();
+            gets.push(start.elapsed());
+            let start = std::time::Instant::now();
+            let request = tonic_health::pb::HealthCheckRequest { service: String::new() };
+            echo.check(request).await.unwrap();
+            echoes.push(start.elapsed());
+        }
+        let quantiles = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            (times[times.len() / 2], times[times.len() * 99 / 100])
+        };
+        println!("get: p50 and p99 {:?}", quantiles(&mut gets));
+        println!("health check (a bare answer): p50 and p99 {:?}", quantiles(&mut echoes));
+    });
+}

@@ -1,0 +1,270 @@
+//! The program as a process: what survives its death, how it ends, what it holds on to.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Reply, encode};
+
+/// A running program; dropping it kills it.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    log: BufReader<ChildStderr>,
+}
+
+impl Process {
+    fn start(dir: &Path, arguments: &[&str]) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_toykv-server"))
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--dir"])
+            .arg(dir)
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("\"ready\"") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server did not start");
+        }
+        let (_, rest) = line.split_once("\"listen\":\"").unwrap();
+        let address = rest.split('"').next().unwrap().parse().unwrap();
+        Process { child, address, log }
+    }
+
+    fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end; the log since the start.
+    fn wait(mut self) -> (ExitStatus, String) {
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut self.log, &mut log).unwrap();
+        (self.child.wait().unwrap(), log)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "what the system says about the process")]
+    fn resident_kib(&self) -> u64 {
+        let status = std::fs::read(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = String::from_utf8(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What one client sent last, and what of it was acknowledged.
+#[derive(Default)]
+struct Oracle {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+}
+
+const WRITERS: usize = 4;
+
+/// Writes numbers until the server dies.
+fn write_on(mut client: Client, key: &str, oracle: &Oracle, total: &AtomicU64) {
+    loop {
+        let number = oracle.sent.load(Ordering::SeqCst) + 1;
+        oracle.sent.store(number, Ordering::SeqCst);
+        let command = encode(&["SET", key, &number.to_string()]);
+        if std::io::Write::write_all(&mut client.stream, &command).is_err() {
+            return;
+        }
+        match client.try_reply() {
+            Some(reply) => assert_eq!(reply, Reply::ok()),
+            None => return,
+        }
+        oracle.acknowledged.store(number, Ordering::SeqCst);
+        total.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// `TOYKV_KILLS=100` makes it long.
+fn check_kills(durability: &str, each: u64) {
+    let kills = std::env::var("TOYKV_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("db");
+    let oracles: Arc<Vec<Oracle>> = Arc::new((0..WRITERS).map(|_| Oracle::default()).collect());
+    let options = ["--durability", durability, "--option", "memtable_size_bytes=64KiB"];
+    let options = [&options[..], &["--option", "backlog_limit_bytes=1MiB"]].concat();
+    for round in 0..=kills {
+        let mut server = Process::start(&dir, &options);
+        let mut reader = server.connect();
+        for (writer, oracle) in oracles.iter().enumerate() {
+            let found: u64 = match reader.say(&format!("GET w{writer}")) {
+                Reply::Null => 0,
+                value => value.text().parse().unwrap(),
+            };
+            let acknowledged = oracle.acknowledged.load(Ordering::SeqCst);
+            let sent = oracle.sent.load(Ordering::SeqCst);
+            assert!((acknowledged..=sent).contains(&found), "{acknowledged} {found} {sent}");
+            oracle.sent.store(found, Ordering::SeqCst);
+        }
+        if round == kills {
+            break;
+        }
+        let total = Arc::new(AtomicU64::new(0));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (client, oracles) = (server.connect(), Arc::clone(&oracles));
+                let total = Arc::clone(&total);
+                let key = format!("w{writer}");
+                thread::spawn(move || write_on(client, &key, &oracles[writer], &total))
+            })
+            .collect();
+        while total.load(Ordering::SeqCst) < each + round {
+            thread::yield_now();
+        }
+        server.child.kill().unwrap();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9() {
+    check_kills("interval", 5000);
+}
+
+#[test]
+fn what_was_acknowledged_at_sync_survives_kill_9() {
+    check_kills("sync", 50);
+}
+
+#[test]
+fn sigterm_lets_clients_finish_and_exits_with_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("db");
+    let server = Process::start(&dir, &["--durability", "sync"]);
+    let mut idle = server.connect();
+    assert_eq!(idle.say("PING"), Reply::Simple("PONG".into()));
+    let mut busy = server.connect();
+    let pipeline: Vec<u8> =
+        (0..20_000).flat_map(|n| encode(&["SET", &format!("k{n}"), "v"])).collect();
+    let mut sender = busy.stream.try_clone().unwrap();
+    let sending = thread::spawn(move || std::io::Write::write_all(&mut sender, &pipeline).is_ok());
+    assert_eq!(busy.reply(), Reply::ok());
+    let start = Instant::now();
+    server.terminate();
+    let mut acknowledged = 1;
+    while let Some(reply) = busy.try_reply() {
+        assert_eq!(reply, Reply::ok());
+        acknowledged += 1;
+    }
+    let _ = sending.join();
+    assert!(idle.is_closed());
+    let (status, log) = server.wait();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("\"closed\""), "{log}");
+    let db = toykv::Db::open(&dir, &toykv::Options::new()).unwrap();
+    for n in 0..acknowledged {
+        assert!(db.contains(format!("k{n}").as_bytes()).unwrap(), "{n} of {acknowledged}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_delays_the_end_by_seconds_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("db"), &[]);
+    let mut bad = server.connect();
+    bad.run(&["SET", "a", &"v".repeat(1_000_000)]);
+    bad.send(&encode(&["GET", "a"]).repeat(100));
+    server.terminate();
+    let start = Instant::now();
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_client_may_end_the_server_and_a_second_server_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("db");
+    let server = Process::start(&dir, &[]);
+    let second = Command::new(env!("CARGO_BIN_EXE_toykv-server"))
+        .args(["--listen", "127.0.0.1:0", "--dir"])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    server.connect().send(&encode(&["SHUTDOWN"]));
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// `TOYKV_CONNECTIONS=10000` makes it long.
+#[test]
+fn connections_leave_nothing_behind() {
+    let count = std::env::var("TOYKV_CONNECTIONS").ok().and_then(|n| n.parse().ok());
+    let count: usize = count.unwrap_or(1000);
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("db"), &[]);
+    let mut steady = server.connect();
+    let once = |n: usize| {
+        let mut client = server.connect();
+        match n % 4 {
+            0 => drop(client.say("PING")),
+            1 => client.send(b"GET a\n"),
+            2 => client.send(b"*1\r\n$400000\r\nabc"),
+            _ => {}
+        }
+    };
+    (0..count / 4).for_each(once);
+    let settle = |steady: &mut Client| {
+        while !steady.say("INFO clients").text().contains("connected_clients:1\r\n") {
+            thread::yield_now();
+        }
+    };
+    settle(&mut steady);
+    let (memory, descriptors) = (server.resident_kib(), server.descriptors());
+    (0..count).for_each(once);
+    settle(&mut steady);
+    assert_eq!(server.descriptors(), descriptors);
+    let grown = server.resident_kib().saturating_sub(memory);
+    println!("{count} connections: {grown} KiB more, {descriptors} descriptors");
+    assert!(grown < 4096, "{grown} KiB for {count} connections");
+}
+
+#[test]
+fn unfinished_commands_take_no_more_memory_than_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = 16 << 20;
+    let limit = format!("buffer_bytes={budget}");
+    let server = Process::start(&dir.path().join("db"), &["--limit", &limit]);
+    assert_eq!(server.connect().say("PING"), Reply::Simple("PONG".into()));
+    let before = server.resident_kib();
+    let part = [&b"*2\r\n$4\r\nECHO\r\n$60000000\r\n"[..], &vec![b'v'; 3_000_000]].concat();
+    let mut clients: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        // Most are refused while they still send.
+        let _ = std::io::Write::write_all(&mut client.stream, &part);
+    }
+    let grown = (server.resident_kib() - before) * 1024;
+    // What every connection may take, and some for the allocator.
+    let bound = budget + 100 * 3 * 65_536 + (16 << 20);
+    println!("{grown} bytes more, at most {bound}");
+    assert!(grown < bound, "{grown} of {bound}");
+    assert_eq!(server.connect().say("PING"), Reply::Simple("PONG".into()));
+}
