@@ -36,7 +36,7 @@ impl Engine {
 
     /// Counts and sizes.
     pub(crate) fn stats(&self) -> Stats {
-        let snapshots = lock(&self.shared).snapshots.values().sum();
+        let snapshots = lock(&self.shared).snapshots.values().map(|own| own.count).sum();
         let view = self.view.load_full();
         let runs = &view.version.runs;
         let tables = || runs.iter().flat_map(|run| &run.tables);

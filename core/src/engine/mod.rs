@@ -26,6 +26,7 @@ mod read;
 mod retain;
 mod rewrite;
 mod run_writer;
+mod space;
 mod state;
 mod sync;
 mod view;

@@ -53,6 +53,8 @@ class OptionValues(TypedDict, total=False):
     memtable_size_bytes: int | str
     backlog_limit_bytes: int | str
     value_threshold_bytes: int | str
+    space_amplification: int | str
+    snapshot_max_age_ms: int | str
 
 @type_check_only
 class _HasItems(Protocol):
@@ -79,6 +81,29 @@ class StatsDict(TypedDict):
     log_bytes_written: int
     syncs: int
     stalled_us: int
+
+@type_check_only
+class SnapshotSpaceDict(TypedDict):
+    sequence: int
+    count: int
+    age_ms: int
+    held_bytes: int
+
+@type_check_only
+class SpaceDict(TypedDict):
+    total_bytes: int
+    live_value_bytes: int
+    hidden_value_bytes: int
+    dead_value_bytes: int
+    value_overhead_bytes: int
+    log_bytes: int
+    preallocated_bytes: int
+    table_bytes: int
+    manifest_bytes: int
+    obsolete_bytes: int
+    unfinished_bytes: int
+    other_bytes: int
+    snapshots: list[SnapshotSpaceDict]
 
 @type_check_only
 class HealthDict(TypedDict):
@@ -245,6 +270,8 @@ class DB(_Readable):
     def sync(self) -> None: ...
     def flush(self) -> None: ...
     def compact(self, start: Buffer | None = None, stop: Buffer | None = None, /) -> None: ...
+    def gc(self) -> None: ...
+    def explain_space(self) -> SpaceDict: ...
     def stats(self) -> StatsDict: ...
     def health(self) -> HealthDict: ...
     def close(self) -> None: ...
