@@ -166,7 +166,8 @@ fn a_snapshot_that_is_too_old_is_refused_and_its_space_freed() {
     let contains = snapshot.contains(b"");
     assert_eq!(contains.unwrap_err().kind(), ErrorKind::SnapshotExpired);
     db.flush().unwrap();
-    until("its space is freed", || db.explain_space().unwrap().live_value_bytes < 200 * 3100);
+    // Something may stay hidden, but of the old values, more than a MiB, not much is left.
+    until("its space is freed", || db.explain_space().unwrap().live_value_bytes < 200 * 4000);
     assert_eq!(db.snapshot().unwrap().seqno(), 400);
 }
 
