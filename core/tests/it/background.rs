@@ -16,8 +16,6 @@ fn small() -> Options {
     Options::new()
         .memtable_size_bytes(64 << 10)
         .backlog_limit_bytes(1 << 20)
-        // Nothing is merged for the sake of space: the tests count runs.
-        .space_amplification_percent(1000)
         .durability(Durability::Process)
 }
 
