@@ -369,8 +369,8 @@ mod tests {
         assert_eq!(sorted.0, sorted.1, "kinds of the engine, kinds in the table");
         let numbers: HashSet<i32> = TABLE.iter().map(|row| row.status).collect();
         assert_eq!(numbers.len(), TABLE.len());
-        assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&-19), Some(&6)));
-        assert_eq!(numbers.len(), 26, "no gaps from -19 to 6");
+        assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&-20), Some(&6)));
+        assert_eq!(numbers.len(), 27, "no gaps from -20 to 6");
     }
 
     #[test]
