@@ -98,6 +98,9 @@
 /** A fault in the library was caught; close the database and report it. */
 #define TOYKV_ERR_PANIC (-19)
 
+/** The snapshot is older than the option snapshot_max_age_ms: make a new one. */
+#define TOYKV_ERR_SNAPSHOT_EXPIRED (-20)
+
 /** The same call may succeed later. */
 #define TOYKV_EF_RETRYABLE 1
 
@@ -543,6 +546,16 @@ int32_t toykv_compact(toykv *db,
                       toykv_error *err);
 
 /**
+ * Frees all space that can be freed now: merges everything, then rewrites every file of the value
+ * log that holds dead values; waits. Needed for nothing: the option space_amplification is kept
+ * without it.
+ * Ownership: none.
+ * Threads: any.
+ * Errors: MISUSE, CLOSED, READ_ONLY, CORRUPTION, IO, DISK_FULL, POISONED.
+ */
+int32_t toykv_gc(toykv *db, toykv_error *err);
+
+/**
  * OK when all is well; otherwise the error that keeps writes from being taken (POISONED, until the
  * database is opened again) or the newest one of background work that will be tried again.
  * Ownership: none.
@@ -558,6 +571,16 @@ int32_t toykv_health(toykv *db, toykv_error *err);
  * Errors: INVALID, MISUSE, FORKED, NO_MEMORY.
  */
 int32_t toykv_stats_json(toykv *db, toykv_buf *out, toykv_error *err);
+
+/**
+ * What the space of the directory is needed for, in bytes, as one JSON object, NUL-terminated;
+ * later versions add members. All members but hidden_value_bytes, which is part of
+ * live_value_bytes, and snapshots, a list, add up to total_bytes.
+ * Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
+ * Threads: any.
+ * Errors: INVALID, MISUSE, CLOSED, FORKED, IO, NO_MEMORY.
+ */
+int32_t toykv_space_json(toykv *db, toykv_buf *out, toykv_error *err);
 
 /**
  * A new, empty batch; NULL when no handle could be had.

@@ -13,7 +13,7 @@ use crate::fs::{FileSystem, OsFileSystem};
 use crate::handle::Handle;
 use crate::key::LookupKey;
 use crate::options::{Options, WriteOptions};
-use crate::report::{Health, Progress, Stats};
+use crate::report::{Health, Progress, Space, Stats};
 use crate::scan::{Scan, ScanOptions};
 use crate::snapshot::Snapshot;
 use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_VALUE_LEN, SeqNo};
@@ -248,6 +248,15 @@ impl Db {
     /// Counts and sizes.
     pub fn stats(&self) -> Stats {
         self.handle.engine().stats()
+    }
+
+    /// What the space that the directory takes is needed for. In steady state, and some seconds
+    /// after writes stop, the files of flushed segments take at most `space_amplification` times
+    /// what is live of them. To that come tables, two segments of `memtable_size_bytes` for the
+    /// log, what waits for its flush, a file that is being written, and what readers hold. Reads
+    /// the directory.
+    pub fn explain_space(&self) -> Result<Space> {
+        self.handle.engine().explain_space()
     }
 
     fn pop(&self, first: bool, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {

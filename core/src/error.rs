@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Conflict,
     /// Memory could not be had.
     NoMemory,
+    /// The snapshot is older than `snapshot_max_age_ms`: make a new one.
+    SnapshotExpired,
 }
 
 /// An error: a kind, a message that names the thing at fault, and, where they are known, the file,

@@ -63,7 +63,7 @@ pub use batch::WriteBatch;
 pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Durability, OptionInfo, Options, WriteOptions};
-pub use report::{Health, Progress, StatNumber, Stats};
+pub use report::{Health, Progress, SnapshotSpace, Space, StatNumber, Stats};
 pub use scan::{Entry, Scan, ScanOptions};
 pub use snapshot::Snapshot;
 pub use types::{FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};

@@ -38,6 +38,8 @@ pub struct Options {
     pub(crate) value_threshold_bytes: u64,
     /// In hundredths.
     pub(crate) space_amplification_percent: u64,
+    /// 0: never.
+    pub(crate) snapshot_max_age_ms: u64,
 }
 
 /// One option as the other languages see it.
@@ -154,6 +156,15 @@ const OPTIONS: &[OptionInfo] = &[
         set: |options, text| store(&mut options.space_amplification_percent, parse_percent(text)),
         get: |options| percent_text(options.space_amplification_percent),
     },
+    OptionInfo {
+        name: "snapshot_max_age_ms",
+        value_type: "milliseconds",
+        default_value: "0",
+        doc: "how old a snapshot may become: reads of an older one are refused and what it kept \
+              is freed; 0 for any age",
+        set: |options, text| store(&mut options.snapshot_max_age_ms, text.parse().ok()),
+        get: |options| options.snapshot_max_age_ms.to_string(),
+    },
 ];
 
 impl Default for Options {
@@ -170,6 +181,7 @@ impl Default for Options {
             stall_limit_ms: 60_000,
             value_threshold_bytes: 1 << 10,
             space_amplification_percent: 150,
+            snapshot_max_age_ms: 0,
         }
     }
 }
@@ -250,6 +262,13 @@ impl Options {
     /// [`Db::explain_space`]: crate::Db::explain_space
     pub fn space_amplification_percent(mut self, percent: u64) -> Options {
         self.space_amplification_percent = percent;
+        self
+    }
+
+    /// Milliseconds after which reads of a snapshot answer SnapshotExpired and what it kept is
+    /// freed (default 0: never).
+    pub fn snapshot_max_age_ms(mut self, ms: u64) -> Options {
+        self.snapshot_max_age_ms = ms;
         self
     }
 

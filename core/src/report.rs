@@ -25,6 +25,55 @@ pub struct Health {
     pub stalled_us: u64,
 }
 
+/// What the space of the directory is needed for, in bytes, files rounded up to blocks of 4 KiB.
+/// All lines but `hidden_value_bytes`, which is part of another, add up to the total.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Space {
+    /// All files.
+    pub total_bytes: u64,
+    /// Records of separated values that tables point to.
+    pub live_value_bytes: u64,
+    /// Of those, at most so much, about, is hidden by newer writes and will be found dead by a
+    /// compaction.
+    pub hidden_value_bytes: u64,
+    /// Records of separated values that are dead and not yet collected.
+    pub dead_value_bytes: u64,
+    /// What else flushed segments take: headers, offset maps, small values, unused ends.
+    pub value_overhead_bytes: u64,
+    /// The log as far as it is not flushed.
+    pub log_bytes: u64,
+    /// Allocated for the log and not written yet.
+    pub preallocated_bytes: u64,
+    /// Tables.
+    pub table_bytes: u64,
+    /// The manifest.
+    pub manifest_bytes: u64,
+    /// Files that are of no use any more and wait for readers who hold them.
+    pub obsolete_bytes: u64,
+    /// Files that background work is writing.
+    pub unfinished_bytes: u64,
+    /// Everything else: LOCK, CURRENT, files that are not the database's.
+    pub other_bytes: u64,
+    /// Snapshots by age, the oldest first, with what is kept for them.
+    pub snapshots: Vec<SnapshotSpace>,
+}
+
+/// A snapshot, or several of one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotSpace {
+    /// The newest write that it sees.
+    pub seqno: SeqNo,
+    /// How many hold it.
+    pub count: usize,
+    /// Milliseconds since it was made.
+    pub age_ms: u64,
+    /// Keys and values of older versions that tables keep and that this is the oldest snapshot to
+    /// see. What only memtables have is not counted.
+    pub held_bytes: u64,
+}
+
 /// Declares [`Stats`] and its one table of names, from which C, Python and JSON are made.
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {

@@ -4,7 +4,7 @@ use crate::buffer::{Out, ReservedBuf, ToykvBuf, ToykvSlice, bound, invalid};
 use crate::db::{Toykv, ToykvKeyspace, db_of};
 use crate::panic::guard;
 use crate::status::{TOYKV_OK, ToykvError};
-use engine::{Error, Result, Stats};
+use engine::{Error, Result, Space, Stats};
 use std::fmt::Write;
 use std::ops::Bound;
 use std::ptr;
@@ -59,6 +59,23 @@ pub unsafe extern "C" fn toykv_compact(
             let lower = lower.map_or(Bound::Unbounded, Bound::Included);
             let upper = upper.map_or(Bound::Unbounded, Bound::Excluded);
             db.compact(lower, upper)?;
+            Ok(TOYKV_OK)
+        })
+    }
+}
+
+/// Frees all space that can be freed now: merges everything, then rewrites every file of the value
+/// log that holds dead values; waits. Needed for nothing: the option space_amplification is kept
+/// without it.
+/// Ownership: none.
+/// Threads: any.
+/// Errors: MISUSE, CLOSED, READ_ONLY, CORRUPTION, IO, DISK_FULL, POISONED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn toykv_gc(db: *mut Toykv, err: *mut ToykvError) -> i32 {
+    // SAFETY: `err` is NULL or a toykv_error, by contract.
+    unsafe {
+        guard(err, || {
+            db_of(db, ptr::null())?.gc()?;
             Ok(TOYKV_OK)
         })
     }
@@ -122,6 +139,63 @@ pub unsafe extern "C" fn toykv_stats_json(
     }
 }
 
+/// What the space of the directory is needed for, in bytes, as one JSON object, NUL-terminated;
+/// later versions add members. All members but hidden_value_bytes, which is part of
+/// live_value_bytes, and snapshots, a list, add up to total_bytes.
+/// Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
+/// Threads: any.
+/// Errors: INVALID, MISUSE, CLOSED, FORKED, IO, NO_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn toykv_space_json(
+    db: *mut Toykv,
+    out: *mut ToykvBuf,
+    err: *mut ToykvError,
+) -> i32 {
+    // SAFETY: `out` is a place for a buffer and `err` a toykv_error or NULL, by contract.
+    unsafe {
+        guard(err, || {
+            let out = Out::new(out, "out")?;
+            out.set(ToykvBuf::NONE);
+            let space = db_of(db, ptr::null())?.explain_space()?;
+            out.set(ReservedBuf::new()?.fill_text(space_json(&space)));
+            Ok(TOYKV_OK)
+        })
+    }
+}
+
+/// One member a field of `Space`.
+fn space_json(space: &Space) -> String {
+    let numbers = [
+        ("total_bytes", space.total_bytes),
+        ("live_value_bytes", space.live_value_bytes),
+        ("hidden_value_bytes", space.hidden_value_bytes),
+        ("dead_value_bytes", space.dead_value_bytes),
+        ("value_overhead_bytes", space.value_overhead_bytes),
+        ("log_bytes", space.log_bytes),
+        ("preallocated_bytes", space.preallocated_bytes),
+        ("table_bytes", space.table_bytes),
+        ("manifest_bytes", space.manifest_bytes),
+        ("obsolete_bytes", space.obsolete_bytes),
+        ("unfinished_bytes", space.unfinished_bytes),
+        ("other_bytes", space.other_bytes),
+    ];
+    let mut text = String::from("{");
+    for (name, number) in numbers {
+        let _ = write!(text, "\"{name}\":{number},");
+    }
+    text.push_str("\"snapshots\":[");
+    for (index, own) in space.snapshots.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(
+            text,
+            "{comma}{{\"seqno\":{},\"count\":{},\"age_ms\":{},\"held_bytes\":{}}}",
+            own.seqno, own.count, own.age_ms, own.held_bytes
+        );
+    }
+    text.push_str("]}");
+    text
+}
+
 /// One member a field of `Stats`, then what poisoned the database and what failed in the
 /// background: text or null.
 fn json(stats: &Stats, errors: [Option<&Error>; 2]) -> String {
@@ -172,6 +246,15 @@ mod tests {
         assert_eq!(members[..wanted.len()], wanted);
         assert_eq!(members[wanted.len()..], ["poisoned", "background_error"]);
         assert!(text.ends_with("\"poisoned\":\"no\",\"background_error\":null}"), "{text}");
+    }
+
+    #[test]
+    fn every_field_of_the_space_is_a_member() {
+        let debug = format!("{:?}", Space::default());
+        let fields = debug.trim_start_matches("Space {").trim_end_matches('}').trim();
+        let wanted = fields.replace(": ", ":").replace(", ", ",");
+        let text = space_json(&Space::default()).replace(['"', '{', '}'], "");
+        assert_eq!(text, wanted);
     }
 
     #[test]

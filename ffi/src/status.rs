@@ -62,6 +62,8 @@ pub const TOYKV_ERR_CANCELLED: i32 = -17;
 pub const TOYKV_ERR_UNSUPPORTED: i32 = -18;
 /// A fault in the library was caught; close the database and report it.
 pub const TOYKV_ERR_PANIC: i32 = -19;
+/// The snapshot is older than the option snapshot_max_age_ms: make a new one.
+pub const TOYKV_ERR_SNAPSHOT_EXPIRED: i32 = -20;
 
 /// The same call may succeed later.
 pub const TOYKV_EF_RETRYABLE: u32 = 1;
@@ -182,6 +184,12 @@ const TABLE: &[Row] = &[
         Some(ErrorKind::Poisoned),
         TOYKV_EF_FATAL,
         c"writes are refused until the database is opened again",
+    ),
+    row(
+        TOYKV_ERR_SNAPSHOT_EXPIRED,
+        Some(ErrorKind::SnapshotExpired),
+        0,
+        c"the snapshot is too old to be read",
     ),
     row(TOYKV_ERR_CANCELLED, Some(ErrorKind::Cancelled), 0, c"a callback asked to stop"),
     row(
@@ -361,8 +369,8 @@ mod tests {
         assert_eq!(sorted.0, sorted.1, "kinds of the engine, kinds in the table");
         let numbers: HashSet<i32> = TABLE.iter().map(|row| row.status).collect();
         assert_eq!(numbers.len(), TABLE.len());
-        assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&-19), Some(&6)));
-        assert_eq!(numbers.len(), 26, "no gaps from -19 to 6");
+        assert_eq!((numbers.iter().min(), numbers.iter().max()), (Some(&-20), Some(&6)));
+        assert_eq!(numbers.len(), 27, "no gaps from -20 to 6");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use toykv::{Durability, Error, ErrorKind, Progress, WriteOptions};
 
 use crate::batch::WriteBatch;
@@ -267,6 +267,57 @@ impl Db {
             self.handle.db()?.compact_with(lower, upper, &mut progress)
         });
         interrupt.error.map_or(outcome, Err)
+    }
+
+    /// Frees all space that can be freed now: merges all tables and rewrites the files that hold
+    /// dead values. Never needed: the option `space_amplification` is kept without it. Waits;
+    /// Ctrl-C stops it, which loses nothing.
+    fn gc(&self, py: Python<'_>) -> PyResult<()> {
+        let mut interrupt = Interrupt::new();
+        let outcome = waiting(py, || {
+            let mut progress = |_: Progress| interrupt.look();
+            self.handle.db()?.gc_with(&mut progress)
+        });
+        interrupt.error.map_or(outcome, Err)
+    }
+
+    /// What the space of the directory is needed for, in bytes, as a dict. All numbers but
+    /// `hidden_value_bytes`, which is part of `live_value_bytes`, add up to `total_bytes`;
+    /// `snapshots` lists the snapshots, the oldest first, with their age and what they hold.
+    ///
+    /// >>> db.explain_space()["dead_value_bytes"]
+    /// 0
+    fn explain_space<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let space = waiting(py, || self.handle.open_db()?.explain_space())?;
+        let numbers = [
+            ("total_bytes", space.total_bytes),
+            ("live_value_bytes", space.live_value_bytes),
+            ("hidden_value_bytes", space.hidden_value_bytes),
+            ("dead_value_bytes", space.dead_value_bytes),
+            ("value_overhead_bytes", space.value_overhead_bytes),
+            ("log_bytes", space.log_bytes),
+            ("preallocated_bytes", space.preallocated_bytes),
+            ("table_bytes", space.table_bytes),
+            ("manifest_bytes", space.manifest_bytes),
+            ("obsolete_bytes", space.obsolete_bytes),
+            ("unfinished_bytes", space.unfinished_bytes),
+            ("other_bytes", space.other_bytes),
+        ];
+        let dict = PyDict::new(py);
+        for (name, number) in numbers {
+            dict.set_item(name, number)?;
+        }
+        let snapshots = PyList::empty(py);
+        for own in &space.snapshots {
+            let snapshot = PyDict::new(py);
+            snapshot.set_item("sequence", own.seqno)?;
+            snapshot.set_item("count", own.count)?;
+            snapshot.set_item("age_ms", own.age_ms)?;
+            snapshot.set_item("held_bytes", own.held_bytes)?;
+            snapshots.append(snapshot)?;
+        }
+        dict.set_item("snapshots", snapshots)?;
+        Ok(dict)
     }
 
     /// Counts and sizes, as a dict.

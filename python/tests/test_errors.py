@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[int, type[toykv.Error], type[Exception]]] = {
     "ERR_CANCELLED": (-17, toykv.CancelledError, toykv.Error),
     "ERR_UNSUPPORTED": (-18, toykv.UnsupportedError, NotImplementedError),
     "ERR_PANIC": (-19, toykv.PanicError, RuntimeError),
+    "ERR_SNAPSHOT_EXPIRED": (-20, toykv.SnapshotExpiredError, toykv.Error),
 }
 
 

@@ -148,12 +148,30 @@ fn run_compaction(engine: &Engine, role: Role) {
         failures.after_attempt(engine, role, &result);
         let mut shared = lock(&engine.shared);
         while !shared.stop && matches!(result, Ok(false)) && shared.commits == seen {
-            shared = wait(&engine.work, shared);
+            match until_expiry(engine, &shared) {
+                None => shared = wait(&engine.work, shared),
+                Some(time) => {
+                    shared = wait_for(engine, shared, time);
+                    break;
+                }
+            }
         }
         if shared.stop {
             return;
         }
     }
+}
+
+/// How long until a snapshot is too old, and what was kept for it may go; `None` when there is
+/// nothing to wait for.
+fn until_expiry(engine: &Engine, shared: &Shared) -> Option<Duration> {
+    let most = Duration::from_millis(engine.env.options.snapshot_max_age_ms);
+    if most.is_zero() || engine.view.load().version.old_bytes() == 0 {
+        return None;
+    }
+    let alive = shared.snapshots.values().filter(|own| !engine.is_expired(own.last));
+    let left = alive.map(|own| most.saturating_sub(own.last.elapsed())).min()?;
+    Some(left + Duration::from_millis(1))
 }
 
 fn run_collection(engine: &Engine) {

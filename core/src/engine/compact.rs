@@ -13,7 +13,7 @@ use super::counters::Counters;
 use super::dropped::Dropped;
 use super::hooks;
 use super::obsolete;
-use super::pick::{JOIN_TABLE_BYTES, Job, input_numbers, pick, pick_range};
+use super::pick::{JOIN_TABLE_BYTES, Job, Terms, input_numbers, pick, pick_range};
 use super::retain::Retain;
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Engine, closed_error, lock, wait};
@@ -73,8 +73,12 @@ impl Engine {
         let dir = &self.env.dir;
         let large = JOIN_TABLE_BYTES.min(self.env.plan.table_size_bytes / 2);
         let join_bytes = hooks::limit(dir, "join size", large);
-        let spare = self.env.options.space_amplification_percent - 100;
-        let plan = self.plan(|state, busy| pick(state, busy, join_bytes, spare), true)?;
+        let spare_percent = self.env.options.space_amplification_percent - 100;
+        let snapshots = self.snapshots();
+        let choose = |state: &VersionState, busy: &[RunId]| {
+            pick(state, &Terms { busy, join_bytes, spare_percent, snapshots: &snapshots })
+        };
+        let plan = self.plan(choose, true)?;
         hooks::reach(dir, "compaction: picked");
         let Some(plan) = plan else { return Ok(false) };
         let mut go_on = |_| match self.is_stopping() {
@@ -357,7 +361,7 @@ impl Cursor for RunSource {
 impl Engine {
     /// Whether a compaction would find work now.
     pub(crate) fn wants_compaction(&self) -> bool {
-        let runs = self.view.load().version.runs.len();
-        runs > 1 && !self.closed.load(Ordering::Relaxed)
+        let version = Arc::clone(&self.view.load().version);
+        (version.runs.len() > 1 || version.old_bytes() > 0) && !self.closed.load(Ordering::Relaxed)
     }
 }

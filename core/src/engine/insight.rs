@@ -41,7 +41,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let (snapshots, obsolete) = {
             let shared = lock(&self.shared);
-            (shared.snapshots.values().sum(), shared.obsolete.len())
+            (shared.snapshots.values().map(|own| own.count).sum(), shared.obsolete.len())
         };
         let view = self.view.load_full();
         let runs = &view.version.runs;

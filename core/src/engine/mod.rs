@@ -27,6 +27,7 @@ mod read;
 mod retain;
 mod rewrite;
 mod run_writer;
+mod space;
 mod stall;
 mod state;
 mod sync;

@@ -7,7 +7,7 @@
 //! merged when newer entries may hide more separated values than the promise about space leaves
 //! room for, which is cheap where values are large: pointers are copied.
 
-use crate::types::FileNumber;
+use crate::types::{FileNumber, SeqNo};
 use crate::version::{KeyRange, RunId, RunMeta, VersionState};
 
 /// Runs of similar size that are merged at once.
@@ -38,15 +38,23 @@ pub(crate) enum Job {
     },
 }
 
-/// The next job, or `None` when the shape is good. Runs in `busy` are left alone; tables of
-/// `join_bytes` are large; `spare_percent` of what is live may be spent.
-pub(crate) fn pick(
-    state: &VersionState,
-    busy: &[RunId],
-    join_bytes: u64,
-    spare_percent: u64,
-) -> Option<Job> {
+/// What a choice goes by, beside the state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    /// Runs that are left alone.
+    pub(crate) busy: &'a [RunId],
+    /// Tables of this size are large.
+    pub(crate) join_bytes: u64,
+    /// Of what is live, so much may be spent.
+    pub(crate) spare_percent: u64,
+    /// Snapshots, ascending.
+    pub(crate) snapshots: &'a [SeqNo],
+}
+
+/// The next job, or `None` when the shape is good.
+pub(crate) fn pick(state: &VersionState, terms: &Terms<'_>) -> Option<Job> {
     let runs = &state.runs;
+    let Terms { busy, join_bytes, .. } = *terms;
     let free = |index: usize| !busy.contains(&runs[index].id);
     let joinable = |newer: &usize| {
         free(*newer)
@@ -61,15 +69,24 @@ pub(crate) fn pick(
     let start = (0..runs.len()).find(|index| free(*index))?;
     let end = (start..runs.len()).find(|index| !free(*index)).unwrap_or(runs.len());
     let sizes: Vec<u64> = runs[start..end].iter().map(RunMeta::size_bytes).collect();
-    let all = end - start == runs.len() && hides_too_much(runs, spare_percent);
+    let all = end - start == runs.len() && hides_too_much(runs, terms);
     let count = if all { Some(end) } else { window(&sizes, end == runs.len()) };
     Some(merge_of(state, start, count?))
 }
 
-/// Whether newer entries may hide more values than may wait to be found dead.
-fn hides_too_much(runs: &[RunMeta], spare_percent: u64) -> bool {
+/// Whether newer entries may hide more values than may wait to be found dead, those included that
+/// were kept for snapshots which are gone.
+fn hides_too_much(runs: &[RunMeta], terms: &Terms<'_>) -> bool {
     let total: u64 = runs.iter().map(|run| run.size_bytes() + run.value_bytes()).sum();
-    hidden_bytes(runs) > total / 100 * spare_percent / HIDDEN_PART
+    let needless = needless_bytes(runs, terms.snapshots);
+    hidden_bytes(runs) + needless > total / 100 * terms.spare_percent / HIDDEN_PART
+}
+
+/// Bytes of older versions that no snapshot can see.
+pub(crate) fn needless_bytes(runs: &[RunMeta], snapshots: &[SeqNo]) -> u64 {
+    let newest = snapshots.last().copied().unwrap_or(0);
+    let tables = runs.iter().flat_map(|run| &run.tables);
+    tables.filter(|table| newest < table.min_seqno).map(|table| table.old_bytes).sum()
 }
 
 /// At most so many bytes of values, about, are hidden by newer entries: each entry hides at most
@@ -167,6 +184,9 @@ mod tests {
         assert_eq!(window(&[10, 40, 160, 320, 1000], true), Some(5));
     }
 
+    const TERMS: Terms<'static> =
+        Terms { busy: &[], join_bytes: JOIN_TABLE_BYTES, spare_percent: 50, snapshots: &[] };
+
     /// A run of tables with so many entries, with so many bytes of values each.
     fn run(id: u64, entries: u64, value_len: u64) -> RunMeta {
         let table = TableMeta {
@@ -180,6 +200,7 @@ mod tests {
             entries,
             tombstones: 0,
             value_bytes: entries * value_len,
+            old_bytes: 0,
         };
         RunMeta { id, tables: vec![std::sync::Arc::new(table)] }
     }
@@ -190,12 +211,27 @@ mod tests {
         assert_eq!(hidden_bytes(&runs(500, 4096)), 500 * 4096);
         assert_eq!(hidden_bytes(&runs(500, 0)), 500 * 4096, "tombstones hide as much");
         assert_eq!(hidden_bytes(&runs(20_000, 10)), 10_000 * 4096, "all of it and no more");
-        assert!(!hides_too_much(&runs(900, 4096), 50));
-        assert!(hides_too_much(&runs(1200, 4096), 50));
-        assert!(!hides_too_much(&runs(1200, 4096), 100));
+        let too_much = |runs: &[RunMeta], spare_percent| {
+            hides_too_much(runs, &Terms { spare_percent, ..TERMS })
+        };
+        assert!(!too_much(&runs(900, 4096), 50));
+        assert!(too_much(&runs(1200, 4096), 50));
+        assert!(!too_much(&runs(1200, 4096), 100));
         // Where small values outweigh what is hidden, sizes alone decide.
-        assert!(!hides_too_much(&[run(2, 5000, 0), run(1, 10_000, 8)], 50));
+        assert!(!too_much(&[run(2, 5000, 0), run(1, 10_000, 8)], 50));
         assert_eq!(hidden_bytes(&[run(1, 100, 4096)]), 0);
+    }
+
+    #[test]
+    fn what_was_kept_for_a_snapshot_goes_when_it_is_gone() {
+        let mut kept = run(7, 1000, 4096);
+        std::sync::Arc::make_mut(&mut kept.tables[0]).old_bytes = 3_000_000;
+        let state = VersionState { runs: vec![kept], ..VersionState::new(1, 2) };
+        let job = |snapshots| pick(&state, &Terms { snapshots, ..TERMS });
+        assert_eq!(job(&[7]), None, "it may see them");
+        let all = Job::Merge { first: 0, count: 1, bottom: true };
+        assert_eq!(job(&[6]), Some(all.clone()));
+        assert_eq!(job(&[]), Some(all));
     }
 
     #[test]

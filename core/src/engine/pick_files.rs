@@ -35,6 +35,8 @@ pub(crate) struct FileUse {
     pub(crate) size_bytes: u64,
     /// What its live values take.
     pub(crate) live_bytes: u64,
+    /// What those take that are recorded dead.
+    pub(crate) dead_bytes: u64,
     /// The size of a file with those alone.
     pub(crate) least_bytes: u64,
 }
@@ -59,9 +61,11 @@ pub(crate) fn file_uses(state: &VersionState) -> BTreeMap<FileNumber, FileUse> {
         let file = files.entry(segment.file).or_insert_with(|| FileUse {
             size_bytes: segment.size_bytes,
             live_bytes: 0,
+            dead_bytes: 0,
             least_bytes: 3 * PAGE,
         });
         file.live_bytes += segment.live_bytes();
+        file.dead_bytes += segment.dead.bytes();
         let map = segment.live_count().div_ceil(MAP_PAGE_ENTRIES) * PAGE;
         file.least_bytes += segment.live_bytes() + map + 16;
     }
@@ -143,6 +147,7 @@ mod tests {
         FileUse {
             size_bytes: size * MIB,
             live_bytes: live * MIB,
+            dead_bytes: 0,
             least_bytes: live * MIB + 8 * PAGE,
         }
     }
@@ -172,7 +177,12 @@ mod tests {
     #[test]
     fn full_files_are_never_rewritten() {
         assert_eq!(pick_of(&[(64, 62), (64, 63)], 0), None);
-        let tiny = FileUse { size_bytes: 5 * PAGE, live_bytes: 100, least_bytes: 4 * PAGE + 116 };
+        let tiny = FileUse {
+            size_bytes: 5 * PAGE,
+            live_bytes: 100,
+            dead_bytes: 0,
+            least_bytes: 4 * PAGE + 116,
+        };
         assert_eq!(choose(vec![(1, tiny)], 5 * PAGE, 0, &GOAL), None);
     }
 

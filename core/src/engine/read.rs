@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::hooks;
-use super::state::{Engine, lock};
+use super::state::{Engine, Registered, lock};
 use super::view::View;
+use super::wake::wake_compaction;
 use crate::checksum::hash_key;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::types::SeqNo;
 
 impl Engine {
@@ -55,19 +57,35 @@ impl Engine {
         let mut shared = lock(&self.shared);
         self.check_open()?;
         let seqno = too_early.unwrap_or_else(newest);
-        *shared.snapshots.entry(seqno).or_insert(0) += 1;
+        let now = Instant::now();
+        let new = Registered { count: 0, first: now, last: now };
+        let own = shared.snapshots.entry(seqno).or_insert(new);
+        (own.count, own.last) = (own.count + 1, now);
         Ok(seqno)
     }
 
     /// Releases one registration.
     pub(crate) fn release_snapshot(&self, seqno: SeqNo) {
         let mut shared = lock(&self.shared);
-        if let Some(count) = shared.snapshots.get_mut(&seqno) {
-            *count -= 1;
-            if *count == 0 {
-                shared.snapshots.remove(&seqno);
-            }
+        let Some(own) = shared.snapshots.get_mut(&seqno) else { return };
+        own.count -= 1;
+        if own.count == 0 {
+            shared.snapshots.remove(&seqno);
+            // What was kept for it may go.
+            shared.commits += 1;
+            drop(shared);
+            wake_compaction(self);
         }
+    }
+
+    /// SnapshotExpired when a snapshot made then is too old to be read. Asked after its read has
+    /// pinned a view: a compaction that does without the snapshot began later.
+    pub(crate) fn check_age(&self, made: Instant) -> Result<()> {
+        if !self.is_expired(made) {
+            return Ok(());
+        }
+        let message = "the snapshot is older than snapshot_max_age_ms";
+        Err(Error::new(ErrorKind::SnapshotExpired, message))
     }
 
     /// The hash of an encoded key in this database.

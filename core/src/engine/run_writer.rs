@@ -12,7 +12,7 @@ use crate::checksum::hash_key;
 use crate::error::Result;
 use crate::filename::FileName;
 use crate::table::{Table, TableBuilder, TableParams};
-use crate::types::{FileNumber, Kind, SeqNo};
+use crate::types::{FileNumber, Kind, SeqNo, ValuePointer};
 use crate::version::TableMeta;
 
 /// A finished run: its tables in key order, synced, their names durable.
@@ -29,6 +29,8 @@ pub(crate) struct RunWriter<'a> {
     numbers: Vec<FileNumber>,
     metas: Vec<TableMeta>,
     last_key: Vec<u8>,
+    /// What the table's entries take that are not the newest of their key.
+    old_bytes: u64,
     /// A table ends at the first new key after so many bytes.
     table_size_bytes: u64,
 }
@@ -38,8 +40,17 @@ impl<'a> RunWriter<'a> {
     pub(crate) fn new(env: &'a Env, seqno_base: SeqNo) -> RunWriter<'a> {
         let (numbers, metas, last_key) = (Vec::new(), Vec::new(), Vec::new());
         let table_size_bytes = hooks::limit(&env.dir, "table size", env.plan.table_size_bytes);
-        let builder = None;
-        RunWriter { env, seqno_base, builder, numbers, metas, last_key, table_size_bytes }
+        let (builder, old_bytes) = (None, 0);
+        RunWriter {
+            env,
+            seqno_base,
+            builder,
+            numbers,
+            metas,
+            last_key,
+            old_bytes,
+            table_size_bytes,
+        }
     }
 
     /// The next entry: ascending keys, the versions of a key newest first.
@@ -62,8 +73,12 @@ impl<'a> RunWriter<'a> {
             }
         };
         builder.add(key, hash_key(key, self.env.hash_seed), seqno, kind, value)?;
-        self.last_key.clear();
-        self.last_key.extend_from_slice(key);
+        if self.last_key == key {
+            self.old_bytes += entry_bytes(key, kind, value);
+        } else {
+            self.last_key.clear();
+            self.last_key.extend_from_slice(key);
+        }
         Ok(())
     }
 
@@ -94,9 +109,16 @@ impl<'a> RunWriter<'a> {
             entries: summary.entries,
             tombstones: summary.tombstones,
             value_bytes: summary.value_bytes,
+            old_bytes: std::mem::take(&mut self.old_bytes),
         });
         Ok(())
     }
+}
+
+/// Key and value of an entry, wherever that lies.
+fn entry_bytes(key: &[u8], kind: Kind, value: &[u8]) -> u64 {
+    let pointer = if kind == Kind::Pointer { ValuePointer::decode(value) } else { None };
+    key.len() as u64 + pointer.map_or(value.len() as u64, |pointer| u64::from(pointer.len))
 }
 
 impl Drop for RunWriter<'_> {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -155,14 +155,24 @@ impl SyncQueue {
     }
 }
 
+/// Snapshots of one sequence number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registered {
+    /// How many hold it.
+    pub(crate) count: usize,
+    /// When the first and the last were made.
+    pub(crate) first: Instant,
+    pub(crate) last: Instant,
+}
+
 /// What foreground and background tell each other.
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) next_segment: NextSegment,
     /// The segment whose next window the log thread shall map.
     pub(crate) window_wanted: Option<Arc<Segment>>,
-    /// Registered snapshots: sequence number and how many hold it.
-    pub(crate) snapshots: BTreeMap<SeqNo, usize>,
+    /// Registered snapshots by their sequence numbers.
+    pub(crate) snapshots: BTreeMap<SeqNo, Registered>,
     /// Files that left the state, each with what keeps it alive for readers.
     pub(crate) obsolete: Vec<Obsolete>,
     /// Ids of runs that a compaction is reading.
@@ -345,9 +355,17 @@ impl Engine {
         Ok(JobGuard { engine: self })
     }
 
-    /// Registered snapshots in ascending order.
+    /// Registered snapshots in ascending order, without those that are too old to be read.
     pub(crate) fn snapshots(&self) -> Vec<SeqNo> {
-        lock(&self.shared).snapshots.keys().copied().collect()
+        let shared = lock(&self.shared);
+        let alive = shared.snapshots.iter().filter(|(_, own)| !self.is_expired(own.last));
+        alive.map(|(seqno, _)| *seqno).collect()
+    }
+
+    /// Whether a snapshot made then may not be read any more.
+    pub(crate) fn is_expired(&self, made: Instant) -> bool {
+        let most = self.env.options.snapshot_max_age_ms;
+        most != 0 && made.elapsed() > Duration::from_millis(most)
     }
 
     /// Makes a change of the file set durable, then visible, then deletes what became obsolete.

@@ -3,9 +3,11 @@
 //! Invariant AGE: `parts` are newest first and newer than every run; `runs` are newest first. A
 //! view never changes; installing another one replaces the pointer that readers load.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use super::pick::hidden_bytes;
+use super::pick_files::{FileUse, file_uses};
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::head_of;
 use crate::memtable::{Inserted, Memtable};
@@ -58,6 +60,10 @@ pub(crate) struct Version {
     pub(crate) segments: Vec<Arc<Segment>>,
     /// Number of keys in the runs.
     pub(crate) count: u64,
+    /// The files of the segments.
+    pub(crate) files: BTreeMap<FileNumber, FileUse>,
+    /// At most so much is hidden by newer entries, about.
+    pub(crate) hidden_bytes: u64,
 }
 
 /// Everything a read needs.
@@ -126,7 +132,13 @@ impl Version {
             }
         }
         let count = key_count(state);
-        Ok(Version { runs, segments: flushed, count })
+        let (files, hidden_bytes) = (file_uses(state), hidden_bytes(&state.runs));
+        Ok(Version { runs, segments: flushed, count, files, hidden_bytes })
+    }
+
+    /// What older versions of keys take, which are kept for snapshots.
+    pub(crate) fn old_bytes(&self) -> u64 {
+        self.runs.iter().flat_map(|run| &run.tables).map(|(meta, _)| meta.old_bytes).sum()
     }
 
     /// The segment that holds a separated value.

@@ -32,6 +32,8 @@ pub(crate) struct TableMeta {
     pub(crate) tombstones: u64,
     /// Sum of the lengths of the values that its entries point to in the value log.
     pub(crate) value_bytes: u64,
+    /// Of entries that are not the newest of their key here: keys and values, separated ones too.
+    pub(crate) old_bytes: u64,
 }
 
 impl TableMeta {
@@ -47,6 +49,7 @@ impl TableMeta {
         put_varint(out, self.entries);
         put_varint(out, self.tombstones);
         put_varint(out, self.value_bytes);
+        put_varint(out, self.old_bytes);
     }
 
     /// Reads the stored form.
@@ -62,6 +65,7 @@ impl TableMeta {
             entries: from.varint()?,
             tombstones: from.varint()?,
             value_bytes: from.varint()?,
+            old_bytes: from.varint()?,
         })
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn table(
         entries: 10,
         tombstones: 1,
         value_bytes: 77,
+        old_bytes: 5,
     }
 }
 

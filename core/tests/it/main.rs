@@ -15,5 +15,6 @@ mod memory;
 mod model;
 mod oracle;
 mod races;
+mod space;
 mod stalls;
 mod support;

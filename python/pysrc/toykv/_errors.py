@@ -30,6 +30,7 @@ __all__ = [
     "PanicError",
     "PoisonedError",
     "ReadOnlyError",
+    "SnapshotExpiredError",
     "TooLargeError",
     "UnsupportedError",
     "UnsupportedFormatError",
@@ -182,6 +183,12 @@ class PanicError(Error, RuntimeError):
     code = -19
 
 
+class SnapshotExpiredError(Error):
+    """The snapshot is older than `snapshot_max_age_ms`: make a new one."""
+
+    code = -20
+
+
 BY_KIND: dict[str, type[Error]] = {
     "InvalidArgument": InvalidArgumentError,
     "TooLarge": TooLargeError,
@@ -202,6 +209,7 @@ BY_KIND: dict[str, type[Error]] = {
     "WouldStall": BusyError,
     "Conflict": ConflictError,
     "NoMemory": NoMemoryError,
+    "SnapshotExpired": SnapshotExpiredError,
 }
 """The class for each kind of the engine, by the kind's name there."""
 

@@ -54,10 +54,35 @@ class OptionValues(TypedDict, total=False):
     backlog_limit_bytes: int | str
     stall_limit_ms: int | str
     value_threshold_bytes: int | str
+    space_amplification: int | str
+    snapshot_max_age_ms: int | str
 
 @type_check_only
 class _HasItems(Protocol):
     def items(self) -> Iterable[tuple[Buffer, Buffer]]: ...
+
+@type_check_only
+class SnapshotSpaceDict(TypedDict):
+    sequence: int
+    count: int
+    age_ms: int
+    held_bytes: int
+
+@type_check_only
+class SpaceDict(TypedDict):
+    total_bytes: int
+    live_value_bytes: int
+    hidden_value_bytes: int
+    dead_value_bytes: int
+    value_overhead_bytes: int
+    log_bytes: int
+    preallocated_bytes: int
+    table_bytes: int
+    manifest_bytes: int
+    obsolete_bytes: int
+    unfinished_bytes: int
+    other_bytes: int
+    snapshots: list[SnapshotSpaceDict]
 
 @type_check_only
 class HealthDict(TypedDict):
@@ -225,6 +250,8 @@ class DB(_Readable):
     def flush(self) -> None: ...
     def compact(self, start: Buffer | None = None, stop: Buffer | None = None, /) -> None: ...
     def stats(self) -> dict[str, int]: ...
+    def gc(self) -> None: ...
+    def explain_space(self) -> SpaceDict: ...
     def health(self) -> HealthDict: ...
     def close(self) -> None: ...
     @property

@@ -1,0 +1,200 @@
+//! The promise about space, what `explain_space` says, and snapshots that become too old.
+
+use std::ops::{Bound, ControlFlow};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use toykv::{Db, Durability, ErrorKind, Options, Space};
+
+use crate::support::{Random, value_of};
+
+fn small() -> Options {
+    Options::new()
+        .memtable_size_bytes(256 << 10)
+        .backlog_limit_bytes(4 << 20)
+        .durability(Durability::Process)
+}
+
+/// What the files of a directory take on the device, and how many they are.
+fn on_the_device(dir: &Path) -> (u64, u64) {
+    // A file may go between the two looks.
+    let files = std::fs::read_dir(dir).unwrap().filter_map(|entry| entry.unwrap().metadata().ok());
+    files.fold((0, 0), |(bytes, count), file| (bytes + file.blocks() * 512, count + 1))
+}
+
+fn lines(space: &Space) -> u64 {
+    [
+        space.live_value_bytes,
+        space.dead_value_bytes,
+        space.value_overhead_bytes,
+        space.log_bytes,
+        space.preallocated_bytes,
+        space.table_bytes,
+        space.manifest_bytes,
+        space.obsolete_bytes,
+        space.unfinished_bytes,
+        space.other_bytes,
+    ]
+    .iter()
+    .sum()
+}
+
+/// Waits until background work has made something true.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(120), "not within two minutes: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Overwrites keys at random with values of mixed lengths; answers the live bytes.
+fn churn(db: &Db, keys: u64, writes: u64) -> u64 {
+    let mut random = Random::new(5);
+    let mut lens = vec![0u64; keys as usize];
+    for mark in 0..writes {
+        let key = if mark < keys { mark } else { random.below(keys) };
+        let len = match random.below(4) {
+            0 => 100,
+            1 => 1500,
+            2 => 5000,
+            _ => 20_000,
+        };
+        db.put(&key.to_be_bytes(), &value_of(mark, len as usize)).unwrap();
+        lens[key as usize] = len;
+    }
+    lens.iter().filter(|len| **len >= 1024).sum()
+}
+
+#[test]
+fn space_comes_back_without_any_call() {
+    for percent in [120, 150, 300] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), &small().space_amplification_percent(percent)).unwrap();
+        let live = churn(&db, 600, 8000);
+        // Two segments of the log, one file and what hidden values may take beside the promise.
+        let most = live * percent / 100 + 4 * (256 << 10);
+        until("the value log keeps its promise", || {
+            let space = db.explain_space().unwrap();
+            space.total_bytes - space.table_bytes - space.manifest_bytes <= most
+        });
+        assert!(db.stats().collections > 0);
+        db.audit().unwrap();
+        db.close().unwrap();
+        let db = Db::open(dir.path(), &small().space_amplification_percent(percent)).unwrap();
+        db.audit().unwrap();
+        db.gc().unwrap();
+        let space = db.explain_space().unwrap();
+        assert!(space.live_value_bytes < live + live / 50 + 600 * 40, "{space:?} {live}");
+        assert!(space.dead_value_bytes < live / 10, "{space:?}");
+        assert_eq!(space.hidden_value_bytes, 0);
+    }
+}
+
+#[test]
+fn the_lines_add_up_to_what_the_device_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    let check = |what: &str| {
+        // Background work may come between the two; then they are compared again.
+        until(what, || {
+            let before = on_the_device(dir.path());
+            let space = db.explain_space().unwrap();
+            assert_eq!(lines(&space), space.total_bytes, "{space:?}");
+            before == on_the_device(dir.path())
+                && space.total_bytes.abs_diff(before.0) <= before.1 * 4096
+        });
+    };
+    check("empty");
+    churn(&db, 100, 150);
+    check("in the log");
+    churn(&db, 300, 2000);
+    check("after many flushes");
+    let scan = db.scan(&toykv::ScanOptions::new()).unwrap();
+    churn(&db, 300, 2000);
+    db.gc().unwrap();
+    check("with files that a scan holds");
+    assert!(db.explain_space().unwrap().obsolete_bytes > 1 << 20);
+    drop(scan);
+    db.gc().unwrap();
+    check("without");
+    until("all are deleted", || {
+        db.gc().unwrap();
+        db.explain_space().unwrap().obsolete_bytes == 0
+    });
+}
+
+#[test]
+fn what_a_snapshot_holds_is_told_and_freed_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    churn(&db, 200, 200);
+    let snapshot = db.snapshot().unwrap();
+    let again = db.snapshot().unwrap();
+    for key in 0..200u64 {
+        db.put(&key.to_be_bytes(), &value_of(key, 3000)).unwrap();
+    }
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let space = db.explain_space().unwrap();
+    let [held] = &space.snapshots[..] else { panic!("{space:?}") };
+    assert_eq!((held.seqno, held.count), (200, 2));
+    let live = space.live_value_bytes;
+    assert!(held.held_bytes > 1 << 20 && held.held_bytes < live, "{space:?}");
+    drop((snapshot, again));
+    until("what the snapshots held is found dead", || {
+        db.explain_space().unwrap().live_value_bytes < 200 * 3100
+    });
+    assert_eq!(db.explain_space().unwrap().snapshots, []);
+    db.audit().unwrap();
+}
+
+#[test]
+fn a_snapshot_that_is_too_old_is_refused_and_its_space_freed() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small().snapshot_max_age_ms(1)).unwrap();
+    churn(&db, 200, 200);
+    let snapshot = db.snapshot().unwrap();
+    for key in 0..200u64 {
+        db.put(&key.to_be_bytes(), &value_of(key, 3000)).unwrap();
+    }
+    until("the snapshot is too old", || match snapshot.get(&7u64.to_be_bytes()) {
+        Ok(value) => {
+            assert!(value.is_some());
+            false
+        }
+        Err(error) => error.kind() == ErrorKind::SnapshotExpired,
+    });
+    let scan = snapshot.scan(&toykv::ScanOptions::new());
+    assert_eq!(scan.map(drop).unwrap_err().kind(), ErrorKind::SnapshotExpired);
+    let contains = snapshot.contains(b"");
+    assert_eq!(contains.unwrap_err().kind(), ErrorKind::SnapshotExpired);
+    db.flush().unwrap();
+    // Something may stay hidden, but of the old values, more than a MiB, not much is left.
+    until("its space is freed", || db.explain_space().unwrap().live_value_bytes < 200 * 4000);
+    assert_eq!(db.snapshot().unwrap().seqno(), 400);
+}
+
+#[test]
+fn a_collection_that_is_stopped_leaves_everything_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small().space_amplification_percent(1000)).unwrap();
+    churn(&db, 200, 2000);
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let files = on_the_device(dir.path());
+    let mut told = Vec::new();
+    let stopped = db.gc_with(&mut |progress| {
+        told.push((progress.done_bytes, progress.total_bytes));
+        ControlFlow::Break(())
+    });
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].0 == 0 && told[0].1 > 1 << 20, "{told:?}");
+    // What readers had held before may be gone by now; nothing is new.
+    let left = on_the_device(dir.path());
+    assert!(left.0 <= files.0 && left.1 <= files.1, "{left:?} {files:?}");
+    assert_eq!(db.stats().collections, 0);
+    db.gc().unwrap();
+    assert!(on_the_device(dir.path()).0 < files.0);
+    db.audit().unwrap();
+}
