@@ -67,4 +67,13 @@ pub struct Stats {
     pub syncs: u64,
     /// Microseconds that writers have been delayed.
     pub stalled_us: u64,
+    /// Heap that locators and indexes of tables take, which are not mapped when tables are read
+    /// directly.
+    pub table_heap_bytes: u64,
+    /// Bytes that the cache takes of blocks that are not read in place.
+    pub cache_bytes: u64,
+    /// How often a block was in the cache when it was needed.
+    pub cache_hits: u64,
+    /// How often it was not.
+    pub cache_misses: u64,
 }

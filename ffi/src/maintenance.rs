@@ -145,6 +145,10 @@ fn json(stats: &Stats, errors: [Option<&Error>; 2]) -> String {
         ("log_bytes_written", stats.log_bytes_written),
         ("syncs", stats.syncs),
         ("stalled_us", stats.stalled_us),
+        ("table_heap_bytes", stats.table_heap_bytes),
+        ("cache_bytes", stats.cache_bytes),
+        ("cache_hits", stats.cache_hits),
+        ("cache_misses", stats.cache_misses),
     ];
     let mut text = String::from("{");
     for (name, number) in numbers {

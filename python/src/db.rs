@@ -295,6 +295,10 @@ impl Db {
         dict.set_item("log_bytes_written", stats.log_bytes_written)?;
         dict.set_item("syncs", stats.syncs)?;
         dict.set_item("stalled_us", stats.stalled_us)?;
+        dict.set_item("table_heap_bytes", stats.table_heap_bytes)?;
+        dict.set_item("cache_bytes", stats.cache_bytes)?;
+        dict.set_item("cache_hits", stats.cache_hits)?;
+        dict.set_item("cache_misses", stats.cache_misses)?;
         Ok(dict)
     }
 

@@ -13,4 +13,5 @@ mod kill;
 mod model;
 mod oracle;
 mod races;
+mod ranges;
 mod support;
