@@ -241,10 +241,7 @@ impl Segment {
     /// every time).
     #[inline]
     pub(crate) fn pointed_value(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
-        let place = match &self.map {
-            None => offset,
-            Some(map) => map.find(offset)?,
-        };
+        let place = self.place_of(offset)?;
         let record = self.raw_record(place)?;
         if record.len() < SHARED_KIB || !self.is_verified(place) {
             self.verify(offset, place, &record)?;
@@ -255,11 +252,20 @@ impl Segment {
     /// As pointed_value, for who wants a part of the value only: a long record is not verified,
     /// since that would read all of it. Its key and lengths are compared all the same.
     pub(crate) fn pointed_part(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
-        let record = self.raw_record(offset)?;
+        let record = self.raw_record(self.place_of(offset)?)?;
         if record.len() < LONG {
             return self.pointed_value(offset, key, value_len);
         }
         self.check_pointed(offset, &record, key, value_len)
+    }
+
+    /// Where the record of an address lies by now.
+    #[inline]
+    fn place_of(&self, offset: u64) -> Result<u64> {
+        match &self.map {
+            None => Ok(offset),
+            Some(map) => map.find(offset),
+        }
     }
 
     #[inline]
