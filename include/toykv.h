@@ -452,6 +452,24 @@ int32_t toykv_get_into(toykv *db,
                        toykv_error *err);
 
 /**
+ * Reads `len` bytes of the value of a key from `offset`, cut at its end, without copying; the
+ * rest of a large value is not read; NOT_FOUND and an empty *out without one. A value from
+ * 64 KiB on is not verified by this call unless it has been read whole before.
+ * Ownership: the caller frees *out with toykv_buf_free; it stays valid after close.
+ * Threads: any.
+ * Errors: INVALID, TOO_LARGE, MISUSE, CLOSED, CORRUPTION, IO, NO_MEMORY.
+ */
+int32_t toykv_get_range(toykv *db,
+                        toykv_keyspace *keyspace,
+                        const void *key,
+                        size_t key_len,
+                        uint64_t offset,
+                        size_t len,
+                        const toykv_read_opts *opts,
+                        toykv_buf *out,
+                        toykv_error *err);
+
+/**
  * OK when the key is there, NOT_FOUND when it is not. The value is not read.
  * Ownership: none.
  * Threads: any.

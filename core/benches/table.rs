@@ -1,11 +1,16 @@
 //! Figures of tables: space, building, point reads, seeks and scans. Arguments: entries, value
-//! bytes. Everything is read once before it is timed; times are processor time of the thread.
+//! bytes, and optionally lz4 or zstd with the size of the cache in MiB; values then are half text.
+//! Everything is read once before it is timed; times are processor time of the thread.
 #![allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "parts of the crate")]
 
+#[path = "../src/cache.rs"]
+mod cache;
 #[path = "../src/checksum.rs"]
 mod checksum;
 #[path = "../src/coding.rs"]
 mod coding;
+#[path = "../src/compress.rs"]
+mod compress;
 #[path = "../src/error.rs"]
 mod error;
 #[path = "../src/filename.rs"]
@@ -21,10 +26,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cache::Cache;
 use checksum::{hash_key, mix64};
+use compress::Codec;
 use fs::{FileSystem, OsFileSystem};
-use table::{IterMode, Table, TableBuilder, TableIter, TableParams};
-use types::Kind;
+use table::{IterMode, Table, TableAccess, TableBuilder, TableIter, TableParams};
+use types::{Compression, Kind};
 
 const SEED: u64 = 7;
 const TABLE_SIZE: u64 = 56 << 20;
@@ -34,14 +41,20 @@ fn main() {
         std::env::args().filter_map(|a| a.parse().ok()).nth(n).unwrap_or(default)
     };
     let (entries, value_len) = (arg(0, 1_000_000), arg(1, 100) as usize);
+    let codec = codec();
+    let access = TableAccess {
+        cache: Arc::new(Cache::new(arg(2, 1024) << 20)),
+        direct: std::env::args().any(|arg| arg == "direct"),
+    };
     let dir = tempfile::tempdir().unwrap();
     let fs: Arc<dyn FileSystem> = Arc::new(OsFileSystem);
     let mut keys: Vec<[u8; 17]> = (0..entries).map(random_key).collect();
     keys.sort_unstable();
     let value: Vec<u8> = (0..value_len).map(|i| i as u8).collect();
+    let make = (codec, &access);
 
     let start = processor_time();
-    let (tables, size) = build(&fs, dir.path(), &keys, &value);
+    let (tables, size) = build(&fs, dir.path(), &keys, &value, make);
     per_entry("build and sync", start, entries);
     let overhead = size as f64 / entries as f64 - 17.0 - value_len as f64;
     println!(
@@ -86,7 +99,21 @@ fn main() {
         }
         per_entry("scan backwards, mapped", start, entries);
         gets(entries, &tables);
+        let cache = &access.cache;
+        let (hits, misses) = (cache.hits(), cache.misses());
+        println!("cache: {hits} hits, {misses} misses, {} bytes", cache.size_bytes());
     }
+}
+
+/// The compression that the arguments name.
+fn codec() -> Codec {
+    let is = |name: &str| std::env::args().any(|arg| arg == name);
+    let compression = match (is("lz4"), is("zstd")) {
+        (true, _) => Compression::Lz4,
+        (_, true) => Compression::Zstd,
+        _ => Compression::None,
+    };
+    Codec { compression, level: 3 }
 }
 
 /// Writes the keys, which are sorted, to as many tables as they need; the tables with their first
@@ -96,24 +123,31 @@ fn build(
     dir: &std::path::Path,
     keys: &[[u8; 17]],
     value: &[u8],
+    (codec, access): (Codec, &TableAccess),
 ) -> (Vec<(u64, Arc<Table>)>, u64) {
     let mut tables: Vec<(u64, Arc<Table>)> = Vec::new();
     let (mut size, mut first) = (0, 0);
     while first < keys.len() {
         let number = tables.len() as u64 + 1;
         let path = dir.join(format!("{number:06}.table"));
-        let params = TableParams { number, hash_seed: SEED, seqno_base: 1 };
+        let params = TableParams { number, hash_seed: SEED, seqno_base: 1, codec };
         let mut builder = TableBuilder::new(fs.create(&path).unwrap(), params);
         let mut next = first;
         while next < keys.len() && builder.file_size_estimate() < TABLE_SIZE {
             let seqno = 1 + mix64(next as u64, 3) % keys.len() as u64;
             let hash = hash_key(&keys[next], SEED);
-            builder.add(&keys[next], hash, seqno, Kind::Put, value).unwrap();
+            let mut value = value.to_vec();
+            if codec.compression != Compression::None {
+                let noise = mix64(next as u64, 4);
+                let half = value.len() / 2;
+                (0..).zip(&mut value[half..]).for_each(|(i, b)| *b = mix64(noise, i) as u8);
+            }
+            builder.add(&keys[next], hash, seqno, Kind::Put, &value).unwrap();
             next += 1;
         }
         let summary = builder.finish().unwrap();
         size += summary.size_bytes;
-        let table = Table::open(fs, &path, number, summary.size_bytes, SEED, 1).unwrap();
+        let table = Table::open(fs, &path, number, summary.size_bytes, SEED, 1, access).unwrap();
         tables.push((prefix(&keys[first]), Arc::new(table)));
         first = next;
     }

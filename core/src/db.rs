@@ -112,6 +112,16 @@ impl Db {
         self.handle.get_into(key, buf, None)
     }
 
+    /// The `len` bytes of the value of `key` from `offset`, cut at its end (empty beyond it), or
+    /// `None` when there is no key. Of a long value nothing else is read, or copied.
+    ///
+    /// A checksum covers the whole of a stored value. A value from 64 KiB on is therefore not
+    /// verified by this call (its key and its lengths are); one that [`Db::get`] has read since
+    /// open was. A compressed value is decompressed whole, and verified.
+    pub fn get_range(&self, key: &[u8], offset: u64, len: usize) -> Result<Option<Value>> {
+        self.handle.get_range(key, offset, len, None)
+    }
+
     /// Whether `key` is there. Costs as get, without reading a separated value.
     #[inline]
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
@@ -300,6 +310,9 @@ fn telling(
         progress(Progress { done_bytes, total_bytes })
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 thread_local! {
     /// A callback of the user runs on this thread.

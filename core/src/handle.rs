@@ -51,7 +51,7 @@ impl Handle {
         self.engine.with_view(at, |view, seqno| {
             let Some(found) = view.get(key, hash, seqno)? else { return Ok(None) };
             if let Some(target) = buf.get_mut(..found.value.len()) {
-                target.copy_from_slice(found.value);
+                target.copy_from_slice(&found.value);
             }
             Ok(Some(found.value.len()))
         })
@@ -63,6 +63,22 @@ impl Handle {
         let key = key.as_bytes();
         let hash = self.engine.hash(key);
         self.engine.with_view(at, |view, seqno| view.contains(key, hash, seqno))
+    }
+
+    pub(crate) fn get_range(
+        &self,
+        key: &[u8],
+        offset: u64,
+        len: usize,
+        at: Option<SeqNo>,
+    ) -> Result<Option<Value>> {
+        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
+        let key = key.as_bytes();
+        let hash = self.engine.hash(key);
+        self.engine.with_view(at, |view, seqno| {
+            let found = view.get_range(key, hash, seqno, offset, len)?;
+            Ok(found.map(|found| Value::new(&found)))
+        })
     }
 
     pub(crate) fn multi_get<K: AsRef<[u8]>>(

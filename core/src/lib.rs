@@ -22,12 +22,14 @@
 mod budget;
 mod checksum;
 mod coding;
+mod compress;
 mod error;
 mod key;
 mod options;
 mod report;
 mod types;
 
+mod cache;
 mod filename;
 mod fs;
 
@@ -62,9 +64,9 @@ pub mod sim {
 pub use batch::WriteBatch;
 pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
-pub use options::{Durability, OptionInfo, Options, WriteOptions};
+pub use options::{Durability, IoMode, OptionInfo, Options, WriteOptions};
 pub use report::{Health, Progress, SnapshotSpace, Space, StatNumber, Stats};
 pub use scan::{Entry, Scan, ScanOptions};
 pub use snapshot::Snapshot;
-pub use types::{FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};
+pub use types::{Compression, FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};
 pub use value::Value;

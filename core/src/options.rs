@@ -1,20 +1,16 @@
 //! Options of a database, of a write and of a scan (layer L0), with one table of names, types,
 //! defaults and documentation that the C ABI, Python and command-line programs share.
 
-use crate::error::{Error, ErrorKind, Result};
+mod text;
 
-/// What an acknowledged write survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Durability {
-    /// The death of the process at any moment. Costs a copy.
-    Process,
-    /// That, and power loss after at most the interval (`sync_interval_ms`); what is there
-    /// afterwards is always a prefix of the commit order.
-    #[default]
-    Interval,
-    /// Power loss, before the call returns. Concurrent writers share one device flush.
-    Sync,
-}
+use self::text::{
+    auto_text, bytes_text, compression_text, durability_text, io_text, parse_auto, parse_bool,
+    parse_bytes, parse_compression, parse_durability, parse_io, parse_percent, percent_text,
+};
+use crate::compress::Codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::Compression;
+pub use crate::types::{Durability, IoMode};
 
 /// How a database is opened. The defaults suit most; build with the chained setters or by name.
 ///
@@ -40,6 +36,11 @@ pub struct Options {
     pub(crate) space_amplification_percent: u64,
     /// 0: never.
     pub(crate) snapshot_max_age_ms: u64,
+    pub(crate) compression: Compression,
+    pub(crate) compression_level: i32,
+    /// `None`: a part of the memory budget.
+    pub(crate) cache_size_bytes: Option<u64>,
+    pub(crate) io: IoMode,
 }
 
 /// One option as the other languages see it.
@@ -47,7 +48,7 @@ pub struct Options {
 pub struct OptionInfo {
     /// The name for [`Options::set`].
     pub name: &'static str,
-    /// "bool", "durability", "milliseconds", "bytes" or "ratio".
+    /// "bool", "durability", "milliseconds", "bytes", "ratio", "compression", "number" or "io".
     pub value_type: &'static str,
     /// The default as text.
     pub default_value: &'static str,
@@ -165,6 +166,41 @@ const OPTIONS: &[OptionInfo] = &[
         set: |options, text| store(&mut options.snapshot_max_age_ms, text.parse().ok()),
         get: |options| options.snapshot_max_age_ms.to_string(),
     },
+    OptionInfo {
+        name: "compression",
+        value_type: "compression",
+        default_value: "none",
+        doc: "how tables are compressed that are written from now on: none, lz4 or zstd; those \
+              that are there stay as they are",
+        set: |options, text| store(&mut options.compression, parse_compression(text)),
+        get: |options| compression_text(options.compression).into(),
+    },
+    OptionInfo {
+        name: "compression_level",
+        value_type: "number",
+        default_value: "3",
+        doc: "of zstd; 1 to 19, larger is slower and smaller",
+        set: |options, text| store(&mut options.compression_level, text.parse().ok()),
+        get: |options| options.compression_level.to_string(),
+    },
+    OptionInfo {
+        name: "cache_size_bytes",
+        value_type: "bytes",
+        default_value: "auto",
+        doc: "what blocks that are not read in place (compressed ones) may take in memory; auto: \
+              a quarter of memory_budget; 0 to 1TiB",
+        set: |options, text| store(&mut options.cache_size_bytes, parse_auto(text)),
+        get: |options| auto_text(options.cache_size_bytes),
+    },
+    OptionInfo {
+        name: "io",
+        value_type: "io",
+        default_value: "mapped",
+        doc: "how tables are read and written: mapped, through the page cache, or direct, past it \
+              through the cache of this library, device errors being errors and not signals",
+        set: |options, text| store(&mut options.io, parse_io(text)),
+        get: |options| io_text(options.io).into(),
+    },
 ];
 
 impl Default for Options {
@@ -182,6 +218,10 @@ impl Default for Options {
             value_threshold_bytes: 1 << 10,
             space_amplification_percent: 150,
             snapshot_max_age_ms: 0,
+            compression: Compression::None,
+            compression_level: 3,
+            cache_size_bytes: None,
+            io: IoMode::Mapped,
         }
     }
 }
@@ -272,6 +312,37 @@ impl Options {
         self
     }
 
+    /// How tables are compressed that are written from now on (default none); those that are there
+    /// stay as they are.
+    pub fn compression(mut self, compression: Compression) -> Options {
+        self.compression = compression;
+        self
+    }
+
+    /// Level of Zstandard (1 to 19, default 3).
+    pub fn compression_level(mut self, level: i32) -> Options {
+        self.compression_level = level;
+        self
+    }
+
+    /// Bytes that blocks which are not read in place may take in memory (up to 1 TiB; a quarter of
+    /// the memory budget unless set).
+    pub fn cache_size_bytes(mut self, bytes: u64) -> Options {
+        self.cache_size_bytes = Some(bytes);
+        self
+    }
+
+    /// How tables are read and written (default mapped).
+    pub fn io(mut self, io: IoMode) -> Options {
+        self.io = io;
+        self
+    }
+
+    /// How new files are compressed.
+    pub(crate) fn codec(&self) -> Codec {
+        Codec { compression: self.compression, level: self.compression_level }
+    }
+
     /// All options with type, default and documentation.
     pub fn describe() -> &'static [OptionInfo] {
         OPTIONS
@@ -312,6 +383,9 @@ impl Options {
         check_range("backlog_limit_bytes", backlog, 2 * memtable, 1 << 50)?;
         check_range("value_threshold_bytes", self.value_threshold_bytes, 64, 1 << 32)?;
         check_range("space_amplification", self.space_amplification_percent, 110, 1000)?;
+        check_range("cache_size_bytes", self.cache_size_bytes.unwrap_or(0), 0, 1 << 40)?;
+        let level = u64::try_from(self.compression_level).unwrap_or(0);
+        check_range("compression_level", level, 1, 19)?;
         if self.read_only && self.error_if_exists {
             return Err(invalid("error_if_exists and read_only exclude each other"));
         }
@@ -342,82 +416,6 @@ fn check_range(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
         return Ok(());
     }
     Err(invalid(format!("option {name}: {value} is not in {least}..={most}")))
-}
-
-fn parse_bool(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "yes" | "on" => Some(true),
-        "false" | "0" | "no" | "off" => Some(false),
-        _ => None,
-    }
-}
-
-fn parse_durability(text: &str) -> Option<Durability> {
-    match text {
-        "process" => Some(Durability::Process),
-        "interval" => Some(Durability::Interval),
-        "sync" => Some(Durability::Sync),
-        _ => None,
-    }
-}
-
-/// Digits and a unit: nothing or B, then KiB, MiB, GiB, TiB (powers of 1024).
-fn parse_bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim() {
-        "" | "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-/// Bytes in the largest unit that divides them.
-fn bytes_text(bytes: u64) -> String {
-    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let fitting = units.iter().find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);
-    fitting.map_or_else(|| format!("{bytes}B"), |(shift, unit)| format!("{}{unit}", bytes >> shift))
-}
-
-/// Bytes, or `Some(None)` for the engine's choice.
-fn parse_auto(text: &str) -> Option<Option<u64>> {
-    if text == "auto" { Some(None) } else { parse_bytes(text).map(Some) }
-}
-
-fn auto_text(bytes: Option<u64>) -> String {
-    bytes.map_or_else(|| "auto".into(), bytes_text)
-}
-
-fn durability_text(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Process => "process",
-        Durability::Interval => "interval",
-        Durability::Sync => "sync",
-    }
-}
-
-/// Digits, and a point with one or two digits behind it: hundredths.
-fn parse_percent(text: &str) -> Option<u64> {
-    let (whole, part) = text.trim().split_once('.').unwrap_or((text.trim(), "00"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(part) || part.len() > 2 {
-        return None;
-    }
-    let hundredths: u64 = format!("{part:0<2}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(100)?.checked_add(hundredths)
-}
-
-fn percent_text(percent: u64) -> String {
-    match percent % 100 {
-        0 => format!("{}.0", percent / 100),
-        part if part.is_multiple_of(10) => format!("{}.{}", percent / 100, part / 10),
-        part => format!("{}.{part:02}", percent / 100),
-    }
 }
 
 /// How one write is made. `Default` follows the database.
@@ -482,6 +480,10 @@ mod tests {
             ("backlog_limit_bytes", "3GiB"),
             ("value_threshold_bytes", "4KiB"),
             ("space_amplification", "1.25"),
+            ("compression", "zstd"),
+            ("compression_level", "19"),
+            ("cache_size_bytes", "5MiB"),
+            ("io", "direct"),
         ];
         for (name, value) in values {
             options.set(name, value).unwrap();

@@ -161,6 +161,15 @@ stats! {
     stalled_runs_us: u64,
     /// Microseconds that writers waited for the next segment of the log.
     stalled_segment_us: u64,
+    /// Heap that locators and indexes of tables take, which are not mapped when tables are read
+    /// directly.
+    table_heap_bytes: u64,
+    /// Bytes that the cache takes of blocks that are not read in place.
+    cache_bytes: u64,
+    /// How often a block was in the cache when it was needed.
+    cache_hits: u64,
+    /// How often it was not.
+    cache_misses: u64,
 }
 
 impl Stats {

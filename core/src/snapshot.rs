@@ -51,6 +51,11 @@ impl Snapshot {
         self.unless_expired(self.handle.get_into(key, buf, Some(self.seqno)))
     }
 
+    /// As [`Db::get_range`](crate::Db::get_range), of the frozen state.
+    pub fn get_range(&self, key: &[u8], offset: u64, len: usize) -> Result<Option<Value>> {
+        self.handle.get_range(key, offset, len, Some(self.seqno))
+    }
+
     /// As [`Db::contains`](crate::Db::contains), of the frozen state.
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
         self.unless_expired(self.handle.contains(key, Some(self.seqno)))

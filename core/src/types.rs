@@ -52,6 +52,59 @@ impl Kind {
     }
 }
 
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// The death of the process at any moment. Costs a copy.
+    Process,
+    /// That, and power loss after at most the interval (`sync_interval_ms`); what is there
+    /// afterwards is always a prefix of the commit order.
+    #[default]
+    Interval,
+    /// Power loss, before the call returns. Concurrent writers share one device flush.
+    Sync,
+}
+
+/// How tables are read and written. Segments of the value log are mapped in both modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum IoMode {
+    /// Through maps and the page cache, without copies. A device that cannot read a mapped page
+    /// ends the process with SIGBUS.
+    #[default]
+    Mapped,
+    /// Past the page cache (`O_DIRECT`), through the cache of `cache_size_bytes`; locators and
+    /// indexes of tables are kept in memory. What a device cannot read is an Io error. Opening is
+    /// Unsupported where the file system cannot.
+    Direct,
+}
+
+/// How blocks of tables are compressed in new files. The numbers are part of the
+/// format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Compression {
+    /// Not at all; then they are read in place, without a copy.
+    #[default]
+    None = 0,
+    /// LZ4: fast, to about half for text.
+    Lz4 = 1,
+    /// Zstandard: slower, and smaller.
+    Zstd = 2,
+}
+
+impl Compression {
+    /// The scheme with this number, or `None` for a number that this version does not know.
+    #[inline]
+    pub(crate) fn from_u8(number: u8) -> Option<Compression> {
+        match number {
+            0 => Some(Compression::None),
+            1 => Some(Compression::Lz4),
+            2 => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
+}
+
 /// The place of a separated value: the record of its first write, and the value's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ValuePointer {

@@ -1,9 +1,10 @@
-//! Values that were read (layer L6): pinned mapped memory, or a small copy.
+//! Values that were read (layer L6): pinned memory, or a small copy.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::cache::Bytes;
 use crate::engine::{Found, Owner};
 use crate::table::Table;
 use crate::vlog::Segment;
@@ -12,7 +13,8 @@ use crate::vlog::Segment;
 const INLINE_LEN: usize = 119;
 
 /// The bytes of a value. Long ones are not copied: they point into the mapped file that holds
-/// them, which stays mapped, whatever happens to the database, until the last clone is dropped.
+/// them, which stays mapped, whatever happens to the database, until the last clone is dropped. One
+/// that was compressed or read directly points into the buffer that it was read into.
 ///
 /// Any thread may use it; it stays valid after the database was closed.
 #[derive(Clone)]
@@ -24,14 +26,16 @@ enum Repr {
     Pinned { ptr: *const u8, len: usize, _pin: Pin },
 }
 
-/// What keeps the bytes mapped.
+/// What keeps the bytes where they are.
 #[derive(Clone)]
 enum Pin {
     Segment { _file: Arc<Segment> },
     Table { _file: Arc<Table> },
+    Buffer { _bytes: Arc<[u8]> },
 }
 
-// SAFETY: the bytes are immutable and stay mapped while `_pin` lives, which is Send and Sync.
+// SAFETY: the bytes are immutable and stay where they are while `_pin` lives, which is Send and
+// Sync.
 unsafe impl Send for Value {}
 // SAFETY: as for Send; shared reading of immutable bytes.
 unsafe impl Sync for Value {}
@@ -40,15 +44,16 @@ impl Value {
     /// Copies a short value, pins a long one.
     #[inline]
     pub(crate) fn new(found: &Found<'_>) -> Value {
-        let value = found.value;
+        let value: &[u8] = &found.value;
         if value.len() <= INLINE_LEN {
             let mut bytes = [0; INLINE_LEN];
             bytes[..value.len()].copy_from_slice(value);
             return Value(Repr::Inline { len: value.len() as u8, bytes });
         }
-        let _pin = match found.owner {
-            Owner::Segment(segment) => Pin::Segment { _file: Arc::clone(segment) },
-            Owner::Table(table) => Pin::Table { _file: Arc::clone(table) },
+        let _pin = match (&found.value, found.owner) {
+            (Bytes::Shared(bytes), _) => Pin::Buffer { _bytes: Arc::clone(bytes.buffer()) },
+            (_, Owner::Segment(segment)) => Pin::Segment { _file: Arc::clone(segment) },
+            (_, Owner::Table(table)) => Pin::Table { _file: Arc::clone(table) },
         };
         Value(Repr::Pinned { ptr: value.as_ptr(), len: value.len(), _pin })
     }
@@ -61,8 +66,8 @@ impl Deref for Value {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
-            // SAFETY: `ptr` points to `len` bytes of a file's map that `_pin` keeps mapped; the
-            // bytes of tables and of published records never change.
+            // SAFETY: `ptr` points to `len` bytes of a file's map or of a buffer that `_pin` keeps;
+            // the bytes of tables, of published records and of shared buffers never change.
             Repr::Pinned { ptr, len, .. } => unsafe { std::slice::from_raw_parts(*ptr, *len) },
         }
     }

@@ -82,6 +82,13 @@ impl View {
         }
     }
 
+    fn get_range(&self, key: &[u8], offset: u64, len: usize) -> Result<Option<Value>> {
+        match self {
+            View::Newest(db) => db.get_range(key, offset, len),
+            View::Frozen(frozen) => frozen.snapshot.get_range(key, offset, len),
+        }
+    }
+
     fn contains(&self, key: &[u8]) -> Result<bool> {
         match self {
             View::Newest(db) => db.contains(key),
@@ -288,6 +295,39 @@ pub unsafe extern "C" fn toykv_get_into(
             };
             value_len.set(len);
             Ok(if len <= cap { TOYKV_OK } else { TOYKV_SHORT_BUFFER })
+        })
+    }
+}
+
+/// Reads `len` bytes of the value of a key from `offset`, cut at its end, without copying; the
+/// rest of a large value is not read; NOT_FOUND and an empty *out without one. A value from
+/// 64 KiB on is not verified by this call unless it has been read whole before.
+/// Ownership: the caller frees *out with toykv_buf_free; it stays valid after close.
+/// Threads: any.
+/// Errors: INVALID, TOO_LARGE, MISUSE, CLOSED, CORRUPTION, IO, NO_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn toykv_get_range(
+    db: *mut Toykv,
+    keyspace: *mut ToykvKeyspace,
+    key: *const c_void,
+    key_len: usize,
+    offset: u64,
+    len: usize,
+    opts: *const ToykvReadOpts,
+    out: *mut ToykvBuf,
+    err: *mut ToykvError,
+) -> i32 {
+    // SAFETY: pointers are NULL or point to what their names and lengths say, by contract.
+    unsafe {
+        guard(err, || {
+            let out = Out::new(out, "out")?;
+            out.set(ToykvBuf::NONE);
+            let view = View::new(db, keyspace, read_snapshot(opts)?)?;
+            let Some(value) = view.get_range(self::key(key, key_len)?, offset, len)? else {
+                return Ok(TOYKV_NOT_FOUND);
+            };
+            out.set(ReservedBuf::new()?.fill(Owner::Value(value)));
+            Ok(TOYKV_OK)
         })
     }
 }

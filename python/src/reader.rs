@@ -42,6 +42,18 @@ impl Source {
         }
     }
 
+    fn get_range(
+        &self,
+        key: &[u8],
+        offset: u64,
+        len: usize,
+    ) -> toykv::Result<Option<toykv::Value>> {
+        match self {
+            Source::Db(handle) => handle.db()?.get_range(key, offset, len),
+            Source::Snapshot(frozen) => frozen.read(|s| s.get_range(key, offset, len)),
+        }
+    }
+
     fn contains(&self, key: &[u8]) -> toykv::Result<bool> {
         match self {
             Source::Db(handle) => handle.db()?.contains(key),
@@ -136,6 +148,23 @@ impl Reader {
     #[pyo3(signature = (key, /))]
     fn get_value(&self, py: Python<'_>, key: Input<'_>) -> PyResult<Option<Value>> {
         Ok(quick(py, || self.source.get(&key))?.map(Value::new))
+    }
+
+    /// `length` bytes of the value of a key from `offset`, without copying them, or None when the
+    /// key is absent. Cut at the value's end. Nothing else of a large value is read.
+    ///
+    /// >>> db[b"image"] = bytes(10_000)
+    /// >>> memoryview(db.get_range(b"image", 9_990, 100)).nbytes
+    /// 10
+    #[pyo3(signature = (key, offset, length, /))]
+    fn get_range(
+        &self,
+        py: Python<'_>,
+        key: Input<'_>,
+        offset: u64,
+        length: usize,
+    ) -> PyResult<Option<Value>> {
+        Ok(quick(py, || self.source.get_range(&key, offset, length))?.map(Value::new))
     }
 
     /// Copies the value of a key to the start of a writable buffer and returns its length, or

@@ -283,3 +283,23 @@ def test_counting_in_more_than_one_step(db: toykv.DB) -> None:
         db.pop_first()
         assert snapshot.count() == entries
     assert db.count() == entries - 1
+
+
+def test_parts_of_values(db: toykv.DB) -> None:
+    def part(reader: toykv.DB | toykv.Snapshot, key: bytes, offset: int, length: int) -> bytes:
+        value = reader.get_range(key, offset, length)
+        assert value is not None
+        return bytes(value)
+
+    db[b"short"] = b"abcdef"
+    db[b"long"] = bytes(range(250)) * 4000
+    assert part(db, b"short", 2, 3) == b"cde"
+    assert part(db, b"short", 4, 100) == b"ef"
+    assert part(db, b"short", 6, 1) == b""
+    assert part(db, b"long", 250_001, 3) == bytes([1, 2, 3])
+    assert db.get_range(b"none", 0, 1) is None
+    with db.snapshot() as frozen:
+        db[b"short"] = b"other"
+        assert part(frozen, b"short", 0, 2) == b"ab"
+    with pytest.raises(OverflowError):
+        db.get_range(b"short", -1, 1)

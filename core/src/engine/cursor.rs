@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::lookup::{Found, Owner};
 use super::view::{MemPart, View};
+use crate::cache::Bytes;
 use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
 use crate::memtable::{MemEntry, MemIter};
@@ -79,7 +80,14 @@ impl TreeCursor {
     /// The value; a large one is found in the value log now.
     #[inline]
     pub(crate) fn value(&self) -> Result<&[u8]> {
-        Ok(self.found()?.value)
+        match self.merge.current() {
+            Child::Mem(child) => child.value(),
+            Child::Run(child) if child.kind() == Kind::Pointer => self
+                .view
+                .resolve_mapped::<false>(self.key(), child.iter().value())
+                .map(|(value, _)| value),
+            Child::Run(child) => Ok(child.iter().value()),
+        }
     }
 
     /// The value with what keeps it in memory.
@@ -87,14 +95,15 @@ impl TreeCursor {
     pub(crate) fn found(&self) -> Result<Found<'_>> {
         match self.merge.current() {
             Child::Mem(child) => {
-                Ok(Found { value: child.value()?, owner: Owner::Segment(&child.part.segment) })
+                let value = Bytes::Mapped(child.value()?);
+                Ok(Found { value, owner: Owner::Segment(&child.part.segment) })
             }
             Child::Run(child) if child.kind() == Kind::Pointer => {
                 self.view.resolve(self.key(), child.iter().value())
             }
             Child::Run(child) => {
                 let (_, table) = &child.view.version.runs[child.run].tables[child.table];
-                Ok(Found { value: child.iter().value(), owner: Owner::Table(table) })
+                Ok(Found { value: child.iter().value_bytes(), owner: Owner::Table(table) })
             }
         }
     }

@@ -48,7 +48,7 @@ impl Engine {
         let tables = || runs.iter().flat_map(|run| &run.tables);
         let parts = || view.parts.iter().map(|part| &part.segment);
         let segments = || parts().chain(&view.version.segments);
-        let counters = &self.env.counters;
+        let (counters, cache) = (&self.env.counters, &self.env.table_access.cache);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             seqno: self.visible.load(Ordering::Acquire),
@@ -77,6 +77,10 @@ impl Engine {
             open_files: tables().count() + segments().count() + obsolete,
             memory_budget: self.env.plan.budget_bytes,
             user_bytes: read(&counters.user_bytes),
+            table_heap_bytes: tables().map(|(_, table)| table.heap_bytes()).sum(),
+            cache_bytes: cache.size_bytes(),
+            cache_hits: cache.hits(),
+            cache_misses: cache.misses(),
         }
     }
 

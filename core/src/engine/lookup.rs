@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::view::View;
+use crate::cache::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::Table;
 use crate::types::{Kind, SeqNo, ValuePointer};
@@ -12,11 +13,11 @@ use crate::vlog::Segment;
 
 /// A value that was found, and what keeps its bytes in memory.
 pub(crate) struct Found<'a> {
-    pub(crate) value: &'a [u8],
+    pub(crate) value: Bytes<'a>,
     pub(crate) owner: Owner<'a>,
 }
 
-/// The file that a value lies in.
+/// The file that a value lies in; it matters where the value is mapped.
 #[derive(Clone, Copy)]
 pub(crate) enum Owner<'a> {
     Segment(&'a Arc<Segment>),
@@ -27,6 +28,32 @@ impl View {
     /// The value of `key` for a reader at `seqno`.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<Found<'_>>> {
+        self.find::<false>(key, hash, seqno)
+    }
+
+    /// As get, cut to `len` bytes from `offset`; of a long value nothing else is touched.
+    pub(crate) fn get_range(
+        &self,
+        key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Found<'_>>> {
+        let Some(mut found) = self.find::<true>(key, hash, seqno)? else { return Ok(None) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        found.value.cut(start..start.saturating_add(len));
+        Ok(Some(found))
+    }
+
+    /// The value of `key`; `PART`: it need not be verified when it is long, see FORMAT.
+    #[inline(always)]
+    fn find<const PART: bool>(
+        &self,
+        key: &[u8],
+        hash: u64,
+        seqno: SeqNo,
+    ) -> Result<Option<Found<'_>>> {
         for part in &self.parts {
             if part.memtable.is_empty() {
                 continue;
@@ -36,16 +63,17 @@ impl View {
                     return Ok(None);
                 }
                 let value = part.segment.value(entry.offset, key.len(), entry.value_len)?;
-                return Ok(Some(Found { value, owner: Owner::Segment(&part.segment) }));
+                let (value, owner) = (Bytes::Mapped(value), Owner::Segment(&part.segment));
+                return Ok(Some(Found { value, owner }));
             }
         }
         for run in &self.version.runs {
             let Some(table) = run.table_for(key) else { continue };
-            if let Some(entry) = table.get(key, hash, seqno)? {
+            if let Some(entry) = table.find::<PART>(key, hash, seqno)? {
                 return match entry.kind {
                     Kind::Delete => Ok(None),
                     Kind::Put => Ok(Some(Found { value: entry.value, owner: Owner::Table(table) })),
-                    Kind::Pointer => self.resolve(key, entry.value).map(Some),
+                    Kind::Pointer => self.resolve_as::<PART>(key, &entry.value).map(Some),
                 };
             }
         }
@@ -73,12 +101,31 @@ impl View {
     /// The separated value that `pointer`, as a table stores it, leads to.
     #[inline]
     pub(crate) fn resolve(&self, key: &[u8], pointer: &[u8]) -> Result<Found<'_>> {
+        self.resolve_as::<false>(key, pointer)
+    }
+
+    #[inline(always)]
+    fn resolve_as<const PART: bool>(&self, key: &[u8], pointer: &[u8]) -> Result<Found<'_>> {
+        let (value, segment) = self.resolve_mapped::<PART>(key, pointer)?;
+        Ok(Found { value: Bytes::Mapped(value), owner: Owner::Segment(segment) })
+    }
+
+    /// As resolve: the value in the segment's map, and the segment.
+    #[inline]
+    pub(crate) fn resolve_mapped<const PART: bool>(
+        &self,
+        key: &[u8],
+        pointer: &[u8],
+    ) -> Result<(&[u8], &Arc<Segment>)> {
         let pointer = ValuePointer::decode(pointer).ok_or_else(|| {
             Error::new(ErrorKind::Corruption, "a value pointer in a table has a wrong length")
         })?;
         let segment = self.version.segment_of(&pointer)?;
-        let value = segment.pointed_value(pointer.offset, key, pointer.len)?;
-        Ok(Found { value, owner: Owner::Segment(segment) })
+        let value = match PART {
+            true => segment.pointed_part(pointer.offset, key, pointer.len)?,
+            false => segment.pointed_value(pointer.offset, key, pointer.len)?,
+        };
+        Ok((value, segment))
     }
 
     /// Asks the processor to load what `get` of a key with this hash will touch first.

@@ -23,13 +23,14 @@ use super::view::{MemPart, Version, View, key_count};
 use super::wake;
 use super::write::random_word;
 use super::writer::Writer;
+use crate::cache::Cache;
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{DirEntry, FileSystem, LockGuard, LockKind, PathKind, memory_bytes};
 use crate::memtable::MemEntry;
-use crate::options::Options;
-use crate::table::Table;
+use crate::options::{IoMode, Options};
+use crate::table::{Table, TableAccess};
 use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
 use crate::version::{
     self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState,
@@ -65,16 +66,25 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
     };
     let highest = listing.iter().filter_map(|entry| FileName::parse(&entry.name)?.number()).max();
     let next_file = state.next_file.max(highest.unwrap_or(0) + 1);
+    let plan = options.plan(memory_bytes());
+    let cache_bytes = options.cache_size_bytes.unwrap_or(plan.cache_bytes);
     let env = Env {
         fs,
         dir: dir.to_path_buf(),
         options: options.clone(),
-        plan: options.plan(memory_bytes()),
+        plan,
         database_id: state.db_id,
         hash_seed: state.hash_seed,
         next_file: AtomicU64::new(next_file),
         counters: Counters::default(),
+        table_access: TableAccess {
+            cache: Arc::new(Cache::new(cache_bytes)),
+            direct: options.io == IoMode::Direct,
+        },
     };
+    if env.table_access.direct {
+        check_direct(&env, if new_database { FileName::Lock } else { FileName::Current })?;
+    }
     if new_database {
         commit_empty(&env, &mut state)?;
     }
@@ -83,6 +93,11 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         return Ok(assemble(env, guard, recovered.last_seqno, recovered.view()?, None));
     }
     start(env, guard, recovered)
+}
+
+/// Unsupported, naming the file, where files cannot be read past the page cache.
+fn check_direct(env: &Env, name: FileName) -> Result<()> {
+    env.fs.open_direct(&name.path(&env.dir))?.read_at(&mut [0], 0)
 }
 
 /// Whether there is a database; refuses paths that cannot hold one. Changes nothing.

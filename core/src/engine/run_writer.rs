@@ -65,10 +65,14 @@ impl<'a> RunWriter<'a> {
             empty => {
                 let number = self.env.new_file_number();
                 let path = FileName::Table(number).path(&self.env.dir);
-                let file = self.env.fs.create(&path)?;
                 self.numbers.push(number);
+                let file = match self.env.table_access.direct {
+                    true => self.env.fs.create_direct(&path)?,
+                    false => self.env.fs.create(&path)?,
+                };
                 let (hash_seed, seqno_base) = (self.env.hash_seed, self.seqno_base);
-                let params = TableParams { number, hash_seed, seqno_base };
+                let codec = self.env.options.codec();
+                let params = TableParams { number, hash_seed, seqno_base, codec };
                 empty.insert(TableBuilder::new(file, params))
             }
         };
@@ -145,5 +149,6 @@ impl FinishedRun {
 /// Opens a table that the state names.
 pub(crate) fn open_table(env: &Env, meta: &TableMeta) -> Result<Table> {
     let path = FileName::Table(meta.number).path(&env.dir);
-    Table::open(&env.fs, &path, meta.number, meta.size_bytes, env.hash_seed, meta.seqno_base)
+    let (size, base) = (meta.size_bytes, meta.seqno_base);
+    Table::open(&env.fs, &path, meta.number, size, env.hash_seed, base, &env.table_access)
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{FileSystem, LockGuard};
 use crate::options::Options;
-use crate::table::Table;
+use crate::table::{Table, TableAccess};
 use crate::types::{FileNumber, SegmentId, SeqNo};
 use crate::version::{Manifest, VersionEdit, VersionState};
 use crate::vlog::Segment;
@@ -44,6 +44,8 @@ pub(crate) struct Env {
     /// The next number for a file's name.
     pub(crate) next_file: AtomicU64,
     pub(crate) counters: Counters,
+    /// How tables are read.
+    pub(crate) table_access: TableAccess,
 }
 
 impl Env {

@@ -4,12 +4,17 @@
 //! Every method answers an [`Error`](crate::error::Error) that names the path. Nothing here knows
 //! what is in a file.
 
+mod aligned;
 #[cfg(test)]
 mod conformance;
 mod os;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod sim;
 
+#[cfg(test)]
+pub(crate) use os::past_cache;
+
+pub(crate) use aligned::{ALIGNMENT, AlignedBytes};
 pub(crate) use os::{OsFileSystem, memory_bytes};
 
 use std::any::Any;
@@ -32,6 +37,12 @@ pub(crate) trait FileSystem: Send + Sync + fmt::Debug {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>>;
     /// Opens a file that must exist, for reading only.
     fn open(&self, path: &Path) -> Result<Arc<dyn File>>;
+    /// As create; what is written in whole aligned pieces goes past the page cache. Unsupported,
+    /// naming the path, where the file system cannot; then the file may be there.
+    fn create_direct(&self, path: &Path) -> Result<Arc<dyn File>>;
+    /// As open, for reads past the page cache at any place and of any length; it cannot be mapped.
+    /// Unsupported, naming the path, where the file system cannot.
+    fn open_direct(&self, path: &Path) -> Result<Arc<dyn File>>;
     /// Gives a file another name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Removes a file's name; maps of it stay valid.
@@ -141,6 +152,13 @@ impl Region {
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Region {
         Region { ptr, len, _owner: owner }
+    }
+
+    /// Bytes in memory, as a region.
+    pub(crate) fn of(bytes: AlignedBytes) -> Region {
+        let (ptr, len) = (bytes.as_ptr(), bytes.len());
+        // SAFETY: the bytes are on the heap, stay where they are and live as long as their owner.
+        unsafe { Region::new(ptr, len, Arc::new(bytes)) }
     }
 
     /// Length in bytes.

@@ -9,6 +9,7 @@
 //!   would write into it;
 //! - only regular files are opened, so that nothing waits for the other end of a pipe.
 
+mod direct;
 mod lock;
 mod map;
 #[cfg(test)]
@@ -20,6 +21,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+#[cfg(test)]
+pub(crate) use tests::past_cache;
 
 use super::{Access, DirEntry, File, FileSystem, LockGuard, LockKind, PathKind, Region, Window};
 use crate::error::{Error, ErrorKind, Result};
@@ -82,6 +86,16 @@ impl FileSystem for OsFileSystem {
         Ok(Arc::new(OsFile::open(path, &options, "open")?))
     }
 
+    fn create_direct(&self, path: &Path) -> Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        direct::DirectFile::created(OsFile::open(path, &options, "create")?)
+    }
+
+    fn open_direct(&self, path: &Path) -> Result<Arc<dyn File>> {
+        direct::DirectFile::open(path)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the door to files")]
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let action = || format!("rename to {}", to.display());
@@ -135,12 +149,16 @@ fn open_descriptor(path: &Path, options: &fs::OpenOptions) -> io::Result<fs::Fil
 
 /// Opens a regular file; anything else, such as a pipe, is refused without waiting for it.
 fn open_regular(path: &Path, options: &fs::OpenOptions, action: &str) -> Result<fs::File> {
-    let fail = |error: io::Error| Error::io(action, path, &error);
+    open_regular_with(path, options, 0).map_err(|error| Error::io(action, path, &error))
+}
+
+/// As [`open_regular`], with more flags.
+fn open_regular_with(path: &Path, options: &fs::OpenOptions, flags: i32) -> io::Result<fs::File> {
     let mut options = options.clone();
-    options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    let file = open_descriptor(path, &options).map_err(fail)?;
-    if !file.metadata().map_err(fail)?.is_file() {
-        return Err(fail(io::Error::other("not a regular file")));
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | flags);
+    let file = open_descriptor(path, &options)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
     }
     Ok(file)
 }

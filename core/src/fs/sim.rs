@@ -142,6 +142,11 @@ impl SimDisk {
         SimDisk::with(State::revive(&remains).expect("its files fitted before"))
     }
 
+    /// From now on opening a file for direct I/O is refused, as some file systems do.
+    pub fn refuse_direct(&self) {
+        self.state().refuses_direct = true;
+    }
+
     /// From now on the disk makes some pages, sizes and the oldest names durable by itself, before
     /// this many operations in a hundred. 0 ends it.
     pub fn set_write_back(&self, percent: u8, seed: u64) {

@@ -133,6 +133,18 @@ impl<'a> Block<'a> {
         Some(Block { bytes, shape: Shape { count, prefix_len, len: bytes.len() } })
     }
 
+    /// A block that was parsed before.
+    #[inline(always)]
+    pub(super) fn parsed(bytes: &'a [u8], shape: Shape) -> Block<'a> {
+        Block { bytes, shape }
+    }
+
+    /// Its bytes, of all its cells.
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// True when the stored checksum is that of the block's bytes.
     pub(super) fn verify(&self, grid_shift: u32, seed: u64) -> bool {
         let stored = self.bytes.first_chunk::<8>().map(|stored| u64::from_le_bytes(*stored));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::checksum::{checksum64, mix64};
+use crate::compress::{Codec, MAX_COMPRESSED_LEN};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::File;
 use crate::table::block::{HEADER_LEN, block_checksum, common_prefix};
@@ -12,7 +13,8 @@ use crate::table::format::{
 };
 use crate::table::index::{self, IndexBuilder};
 use crate::table::locator;
-use crate::types::{FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
+use crate::table::packed::{self, PackedBuilder};
+use crate::types::{Compression, FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
 
 /// Bytes collected before a write.
 const WRITE_SIZE: usize = 2 << 20;
@@ -26,6 +28,8 @@ pub(crate) struct TableParams {
     pub(crate) hash_seed: u64,
     /// Sequence numbers are stored as distances from here; not stored in the file.
     pub(crate) seqno_base: SeqNo,
+    /// How its blocks are compressed.
+    pub(crate) codec: Codec,
 }
 
 /// What is in a finished table.
@@ -59,6 +63,9 @@ pub(crate) struct TableBuilder {
     grid_shift: u32,
     block: BlockBuilder,
     index: IndexBuilder,
+    packed: PackedBuilder,
+    /// A block that is to be compressed.
+    scratch: Vec<u8>,
     hashes: Vec<u64>,
     positions: Vec<u32>,
     out: Vec<u8>,
@@ -85,6 +92,8 @@ impl TableBuilder {
             grid_shift: GRID_SHIFT,
             block: BlockBuilder::new(1 << GRID_SHIFT),
             index: IndexBuilder::default(),
+            packed: PackedBuilder::default(),
+            scratch: Vec::new(),
             hashes: Vec::new(),
             positions: Vec::new(),
             out: Vec::with_capacity(WRITE_SIZE + (1 << MAX_GRID_SHIFT)),
@@ -181,15 +190,49 @@ impl TableBuilder {
         if !self.index.add(self.block.first_key(), 1) {
             return Err(self.misuse("too many blocks"));
         }
+        let place = self.end();
+        let seed = page_seed(self.salt, place as usize);
+        let packs = self.packs();
+        let out = if packs { &mut self.scratch } else { &mut self.out };
         let (hashes, positions) = (&mut self.hashes, &mut self.positions);
-        self.block.finish(&mut self.out, page_seed(self.salt, offset as usize), |hash, at| {
+        self.block.finish(out, seed, |hash, at| {
             hashes.push(hash);
             positions.push(stored_position(offset + at as u64));
         });
+        if packs {
+            self.put_packed(1);
+            self.scratch.clear();
+        }
         if self.out.len() >= WRITE_SIZE {
-            self.write_out()?;
+            self.write_pages()?;
         }
         Ok(())
+    }
+
+    /// Where the next block will lie in the file.
+    fn end(&self) -> u64 {
+        self.written + self.out.len() as u64
+    }
+
+    /// Whether blocks are compressed.
+    fn packs(&self) -> bool {
+        self.params.codec.compression != Compression::None
+    }
+
+    /// Moves the block in `scratch`, whose checksum is that of a plain one, to the output,
+    /// compressed if that makes it shorter.
+    fn put_packed(&mut self, cells: u64) {
+        let offset = self.end();
+        let seed = page_seed(self.salt, offset as usize);
+        let codec = self.params.codec;
+        let compression = match packed::store(codec, &self.scratch, seed, &mut self.out) {
+            true => codec.compression,
+            false => {
+                self.out.extend_from_slice(&self.scratch);
+                Compression::None
+            }
+        };
+        self.packed.add(offset, cells, compression);
     }
 
     /// Writes an entry too large for a cell as a block of its own, without copying its value.
@@ -222,12 +265,22 @@ impl TableBuilder {
         let (whole, rest) = rest.split_at(rest.len() / grid * grid);
         let mut last = rest.to_vec();
         last.resize(rest.len().next_multiple_of(grid), 0);
-        let seed = page_seed(self.salt, offset as usize);
+        let seed = page_seed(self.salt, self.written as usize);
         let checksum = block_checksum(&[&first, whole, &last], grid, seed);
         first[..8].copy_from_slice(&checksum.to_le_bytes());
-        for part in [&first[..], whole, &last] {
-            self.file.write_at(part, self.written)?;
-            self.written += part.len() as u64;
+        let parts = [&first[..], whole, &last];
+        if self.packs() && cells * grid <= MAX_COMPRESSED_LEN {
+            parts.iter().for_each(|part| self.scratch.extend_from_slice(part));
+            self.put_packed(cells as u64);
+            self.scratch = Vec::new();
+        } else {
+            if self.packs() {
+                self.packed.add(self.written, cells as u64, Compression::None);
+            }
+            for part in parts {
+                self.file.write_at(part, self.written)?;
+                self.written += part.len() as u64;
+            }
         }
         if !older {
             self.hashes.push(hash);
@@ -236,10 +289,20 @@ impl TableBuilder {
         Ok(())
     }
 
+    /// Writes what is ready.
     fn write_out(&mut self) -> Result<()> {
-        self.file.write_at(&self.out, self.written)?;
-        self.written += self.out.len() as u64;
-        self.out.clear();
+        self.write_some(self.out.len())
+    }
+
+    /// Writes what is ready in whole pages, which may go past the page cache.
+    fn write_pages(&mut self) -> Result<()> {
+        self.write_some(self.out.len() / PAGE * PAGE)
+    }
+
+    fn write_some(&mut self, len: usize) -> Result<()> {
+        self.file.write_at(&self.out[..len], self.written)?;
+        self.written += len as u64;
+        self.out.drain(..len);
         Ok(())
     }
 
@@ -248,16 +311,22 @@ impl TableBuilder {
         self.finish_block()?;
         let smallest = self.index.smallest().to_vec();
         let locator = locator::build(&self.hashes, &self.positions);
-        let index = self.index.finish(common_prefix(&smallest, &self.last_key));
-        let data_end = (self.index.cells() << self.grid_shift) as usize;
-        let mut tail = locator_checksums(&locator, self.salt, data_end);
+        let mut index = self.index.finish(common_prefix(&smallest, &self.last_key));
+        if self.packs() {
+            index.extend(self.packed.finish(self.end()));
+            let padding = self.end().next_multiple_of(PAGE as u64) - self.end();
+            self.out.resize(self.out.len() + padding as usize, 0);
+        }
+        let data_len = self.end();
+        let mut tail = locator_checksums(&locator, self.salt, data_len as usize);
         tail.extend_from_slice(&smallest);
         tail.extend_from_slice(&self.last_key);
-        let footer = self.footer(&index, &tail);
+        let footer = self.footer(data_len, &index, &tail);
         for part in [locator, index, tail, footer.encode(self.params.hash_seed)] {
             self.out.extend_from_slice(&part);
-            self.write_out()?;
+            self.write_pages()?;
         }
+        self.write_out()?;
         self.file.sync_data()?;
         Ok(TableSummary {
             size_bytes: self.written,
@@ -272,10 +341,12 @@ impl TableBuilder {
         })
     }
 
-    fn footer(&self, index: &[u8], tail: &[u8]) -> Footer {
+    fn footer(&self, data_len: u64, index: &[u8], tail: &[u8]) -> Footer {
         let base = self.params.seqno_base;
         Footer {
             grid_shift: self.grid_shift,
+            compression: self.params.codec.compression,
+            data_len,
             number: self.params.number,
             salt: self.salt,
             cells: self.index.cells(),

@@ -6,9 +6,8 @@
 use crate::checksum::{checksum64, hash_key, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::Region;
-use crate::table::{index, locator};
-use crate::types::{FileNumber, SeqNo};
+use crate::table::{index, locator, packed};
+use crate::types::{Compression, FileNumber, SeqNo};
 use std::path::Path;
 
 /// The last bytes of the footer and of the file.
@@ -16,7 +15,7 @@ pub(super) const MAGIC: [u8; 8] = *b"toykvTBL";
 /// The format that this version writes and reads.
 pub(super) const FORMAT_VERSION: u32 = 1;
 /// Bytes of the footer.
-pub(super) const FOOTER_LEN: usize = 152;
+pub(super) const FOOTER_LEN: usize = 160;
 /// Log2 of the distance of two block starts that a builder begins with: 8 KiB. Seeks are slower
 /// with 4 and 16 KiB, point reads alike; 4 KiB costs 4 bytes an entry of 100 bytes more.
 pub(super) const GRID_SHIFT: u32 = 13;
@@ -33,12 +32,18 @@ const FOOTER_SEED: u64 = 3;
 const TRAILER_LEN: usize = 24;
 /// No version's footer is longer.
 const MAX_FOOTER_LEN: usize = 4096;
+/// So many bytes from the end of a file hold the footer of every version.
+pub(super) const FOOTER_SPACE: usize = MAX_FOOTER_LEN + TRAILER_LEN;
 
 /// What the footer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Footer {
     /// Log2 of the grid.
     pub(super) grid_shift: u32,
+    /// What its blocks were to be compressed with; None: they lie on the grid of the file.
+    pub(super) compression: Compression,
+    /// Bytes that the blocks take in the file.
+    pub(super) data_len: u64,
     /// The file's number when it was built.
     pub(super) number: FileNumber,
     /// Seeds the checksums of this file.
@@ -74,7 +79,9 @@ pub(super) struct Footer {
 /// Where the parts of a table lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// End of the blocks and start of the locator.
+    /// End of the cells, as addresses count.
+    pub(super) cells_end: usize,
+    /// End of the blocks in the file and start of the locator.
     pub(super) data_end: usize,
     /// End of the locator and start of the index.
     pub(super) locator_end: usize,
@@ -105,10 +112,12 @@ impl Footer {
             self.max_delta,
             self.index_checksum,
             self.tail_checksum,
+            self.data_len,
         ] {
             out.extend_from_slice(&word.to_le_bytes());
         }
-        for word in [self.smallest_len, self.largest_len, self.grid_shift, 0] {
+        let compression = self.compression as u32;
+        for word in [self.smallest_len, self.largest_len, self.grid_shift, compression] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         let checksum = checksum64(&out, footer_seed(FORMAT_VERSION, FOOTER_LEN as u32));
@@ -119,12 +128,17 @@ impl Footer {
         out
     }
 
-    /// Reads and checks the stored form at the end of a mapped file.
-    pub(super) fn read(region: &Region, path: &Path, hash_seed: u64) -> Result<(Footer, Layout)> {
-        let corrupt = |what: &str| {
-            Error::corruption(path, region.len().saturating_sub(TRAILER_LEN) as u64, what)
-        };
-        let (version, body) = Self::body(region).ok_or_else(|| corrupt("footer is damaged"))?;
+    /// Reads and checks the stored form at the end of a file of `size` bytes: `end` are its last
+    /// bytes, at least [`FOOTER_SPACE`] if it has so many.
+    pub(super) fn read(
+        end: &[u8],
+        size: usize,
+        path: &Path,
+        hash_seed: u64,
+    ) -> Result<(Footer, Layout)> {
+        let corrupt =
+            |what: &str| Error::corruption(path, size.saturating_sub(TRAILER_LEN) as u64, what);
+        let (version, body) = Self::body(end).ok_or_else(|| corrupt("footer is damaged"))?;
         if version != FORMAT_VERSION {
             let path = path.display();
             let what = format!("{path}: table format {version}; this version reads format 1");
@@ -134,22 +148,22 @@ impl Footer {
         if check != hash_key(&MAGIC, hash_seed) {
             return Err(corrupt("table belongs to another database"));
         }
-        let layout = footer.layout().filter(|layout| layout.footer + FOOTER_LEN == region.len());
+        let layout = footer.layout().filter(|layout| layout.footer + FOOTER_LEN == size);
         let layout = layout.ok_or_else(|| corrupt("footer does not fit the file's size"))?;
         Ok((footer, layout))
     }
 
     /// The format version and the footer's body, for every version: the trailer says how long the
     /// footer is and has its checksum. `None` when damaged.
-    fn body(region: &Region) -> Option<(u32, &[u8])> {
-        let trailer_start = region.len().checked_sub(TRAILER_LEN)?;
-        let mut trailer = Decoder::new(region.get(trailer_start, TRAILER_LEN)?);
+    fn body(end: &[u8]) -> Option<(u32, &[u8])> {
+        let (rest, trailer) = end.split_at_checked(end.len().checked_sub(TRAILER_LEN)?)?;
+        let mut trailer = Decoder::new(trailer);
         let (checksum, version, len) = (trailer.u64()?, trailer.u32()?, trailer.u32()?);
         let body_len = (len as usize).checked_sub(TRAILER_LEN)?;
         if trailer.rest() != MAGIC || body_len > MAX_FOOTER_LEN {
             return None;
         }
-        let body = region.get(trailer_start.checked_sub(body_len)?, body_len)?;
+        let body = rest.get(rest.len().checked_sub(body_len)?..)?;
         (checksum64(body, footer_seed(version, len)) == checksum).then_some((version, body))
     }
 
@@ -157,7 +171,8 @@ impl Footer {
     fn decode(body: &[u8]) -> Option<(u64, Footer)> {
         let mut d = Decoder::new(body);
         let (number, salt, check) = (d.u64()?, d.u64()?, d.u64()?);
-        let footer = Footer {
+        let mut footer = Footer {
+            compression: Compression::None,
             number,
             salt,
             cells: d.u64()?,
@@ -171,11 +186,13 @@ impl Footer {
             max_delta: d.u64()?,
             index_checksum: d.u64()?,
             tail_checksum: d.u64()?,
+            data_len: d.u64()?,
             smallest_len: d.u32()?,
             largest_len: d.u32()?,
             grid_shift: d.u32()?,
         };
-        (d.u32()? == 0 && d.is_empty()).then_some((check, footer))
+        footer.compression = Compression::from_u8(u8::try_from(d.u32()?).ok()?)?;
+        d.is_empty().then_some((check, footer))
     }
 
     /// The offsets that follow from the sizes; `None` where they make no sense.
@@ -188,15 +205,26 @@ impl Footer {
         if !sane {
             return None;
         }
-        let data_end = self.cells.checked_mul(1 << self.grid_shift)?;
+        let cells_end = self.cells.checked_mul(1 << self.grid_shift)?;
+        let (packed_len, right) = match self.compression {
+            Compression::None => (0, self.data_len == cells_end),
+            Compression::Lz4 | Compression::Zstd => {
+                (packed::size_bytes(self.cells), self.data_len.is_multiple_of(PAGE as u64))
+            }
+        };
+        if !right {
+            return None;
+        }
         let locator_len = locator::size_bytes(self.lines);
-        let locator_end = data_end.checked_add(locator_len)?;
-        let index_end = locator_end.checked_add(index::size_bytes(self.blocks, self.cells))?;
+        let locator_end = self.data_len.checked_add(locator_len)?;
+        let index_len = index::size_bytes(self.blocks, self.cells) + packed_len;
+        let index_end = locator_end.checked_add(index_len)?;
         let checksums_end = index_end.checked_add(locator_len.div_ceil(PAGE as u64) * 8)?;
         let bounds = u64::from(self.smallest_len) + u64::from(self.largest_len);
         let footer = checksums_end.checked_add(bounds)?;
         Some(Layout {
-            data_end: usize::try_from(data_end).ok()?,
+            cells_end: usize::try_from(cells_end).ok()?,
+            data_end: usize::try_from(self.data_len).ok()?,
             locator_end: usize::try_from(locator_end).ok()?,
             index_end: usize::try_from(index_end).ok()?,
             checksums_end: usize::try_from(checksums_end).ok()?,

@@ -5,21 +5,20 @@
 
 use std::sync::Arc;
 
+use crate::cache::{Bytes, SharedBytes};
 use crate::error::{Error, Result};
-use crate::fs::File;
-use crate::table::block::{Block, Shape};
+use crate::table::block::Shape;
+use crate::table::loaded::Held;
+use crate::table::read_ahead::ReadAhead;
 use crate::table::reader::Table;
 use crate::table::search::Place;
 use crate::types::{Kind, SeqNo};
 
-/// Bytes read at once in buffered mode, unless told otherwise: at most, and at least.
-const READ_AHEAD: usize = 512 << 10;
-const LEAST_READ_AHEAD: usize = 128 << 10;
-
 /// How a cursor reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IterMode {
-    /// Through the map; every block is checked when it is touched first.
+    /// Through the map, or the cache where blocks are not read in place; every block is checked
+    /// when it is touched first.
     Mapped,
     /// With large reads into a buffer of its own; every block is checked whenever it is read, so
     /// that damage is not copied into a new table.
@@ -28,19 +27,36 @@ pub(crate) enum IterMode {
 
 /// Where the current block's bytes are.
 enum Source {
+    /// In the map, at their address.
     Mapped,
-    Buffered(Buffer),
+    /// In the map, or in a buffer of their own.
+    Loaded(Held),
+    Buffered(Box<ReadAhead>),
 }
 
-struct Buffer {
-    file: Arc<dyn File>,
-    bytes: Vec<u8>,
-    /// Offset in the file of the first byte.
-    start: usize,
-    read_ahead: usize,
-    /// The current block is larger than the buffer and read through the map.
-    bypass: bool,
+impl Source {
+    /// The current block, which has `start` as its address and `len` bytes.
+    #[inline(always)]
+    fn block<'a>(&'a self, table: &'a Table, start: usize, len: usize) -> &'a [u8] {
+        match self {
+            Source::Mapped => table.parts.slice(start, len),
+            other => other.elsewhere(table, len),
+        }
+    }
+
+    #[inline(never)]
+    fn elsewhere<'a>(&'a self, table: &'a Table, len: usize) -> &'a [u8] {
+        match self {
+            Source::Mapped => &[],
+            Source::Loaded(held) => held.bytes(&table.parts, len),
+            Source::Buffered(ahead) => ahead.block(&table.parts, len),
+        }
+    }
 }
+
+/// So many blocks after a seek are put into the cache: short scans find them again, and long ones
+/// do not push everything else out.
+const KEPT_BLOCKS: u32 = 4;
 
 /// Keys up to this length need no second allocation.
 const KEY_CAPACITY: usize = 64;
@@ -49,11 +65,14 @@ const KEY_CAPACITY: usize = 64;
 /// `next` and `prev` do nothing.
 pub(crate) struct TableIter {
     table: Arc<Table>,
+    mode: IterMode,
     source: Source,
     place: Place,
     shape: Shape,
     block_start: usize,
     valid: bool,
+    /// Blocks since the last seek.
+    blocks: u32,
     key: Vec<u8>,
     seqno: SeqNo,
     kind: Kind,
@@ -66,22 +85,19 @@ impl TableIter {
     /// A cursor that keeps the table alive.
     pub(crate) fn new(table: Arc<Table>, mode: IterMode) -> Result<TableIter> {
         let source = match mode {
-            IterMode::Mapped => Source::Mapped,
-            IterMode::Buffered => Source::Buffered(Buffer {
-                file: table.open_file()?,
-                bytes: Vec::new(),
-                start: 0,
-                read_ahead: READ_AHEAD,
-                bypass: false,
-            }),
+            IterMode::Mapped if table.parts.elsewhere().is_none() => Source::Mapped,
+            IterMode::Mapped => Source::Loaded(Held::Map { offset: 0 }),
+            IterMode::Buffered => Source::Buffered(Box::new(ReadAhead::new(table.open_file()?))),
         };
         Ok(TableIter {
             table,
+            mode,
             source,
             place: Place { block: usize::MAX, entry: 0 },
             shape: Shape::default(),
             block_start: 0,
             valid: false,
+            blocks: 0,
             key: Vec::with_capacity(KEY_CAPACITY),
             seqno: 0,
             kind: Kind::Put,
@@ -124,30 +140,45 @@ impl TableIter {
     /// The entry's value, or encoded pointer, or nothing.
     #[inline]
     pub(crate) fn value(&self) -> &[u8] {
-        let start = self.block_start + self.value_start;
+        if let Source::Mapped = &self.source {
+            return self.table.parts.slice(self.block_start + self.value_start, self.value_len);
+        }
+        let end = self.value_start + self.value_len;
+        let block = self.source.block(&self.table, self.block_start, self.shape.len);
+        block.get(self.value_start..end).unwrap_or(&[])
+    }
+
+    /// As value, with what keeps it when that is not the table.
+    pub(crate) fn value_bytes(&self) -> Bytes<'_> {
         match &self.source {
-            Source::Buffered(buffer) if !buffer.bypass => {
-                let start = start.wrapping_sub(buffer.start);
-                let end = start.wrapping_add(self.value_len);
-                buffer.bytes.get(start..end).unwrap_or(&[])
+            Source::Loaded(Held::Buffer(buffer)) => {
+                let range = self.value_start..self.value_start + self.value_len;
+                Bytes::Shared(SharedBytes::new(Arc::clone(buffer), range))
             }
-            _ => self.table.parts.slice(start, self.value_len),
+            // The buffer is used again.
+            Source::Buffered(_) => {
+                Bytes::Shared(SharedBytes::new(self.value().into(), 0..self.value_len))
+            }
+            Source::Mapped | Source::Loaded(Held::Map { .. }) => Bytes::Mapped(self.value()),
         }
     }
 
     /// Moves to the first entry.
     pub(crate) fn seek_to_first(&mut self) -> Result<()> {
+        self.blocks = 0;
         self.go(Place { block: 0, entry: 0 })
     }
 
     /// Moves to the last entry, the oldest version of the largest key.
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
+        self.blocks = 0;
         self.go_before(Place { block: self.table.blocks(), entry: 0 })
     }
 
     /// Moves to the newest version of the first key at or after `key`.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.valid = false;
+        self.blocks = 0;
         let place = self.table.lower_bound(key, SeqNo::MAX)?;
         self.go(place)
     }
@@ -155,6 +186,7 @@ impl TableIter {
     /// Moves to the newest version of the last key before `key`.
     pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.valid = false;
+        self.blocks = 0;
         let place = self.table.lower_bound(key, SeqNo::MAX)?;
         self.go_before(place)?;
         if self.valid && self.older {
@@ -219,29 +251,53 @@ impl TableIter {
             return Ok(());
         }
         self.place.block = usize::MAX;
+        self.choose_source()?;
         let cell = self.table.cell_of(number)?;
-        let start = cell << self.table.parts.grid_shift();
-        let block = match &mut self.source {
-            Source::Mapped => self.table.parts.block_in_cell(cell)?,
-            Source::Buffered(buffer) => buffer.block(&self.table, cell)?,
-        };
+        let parts = &self.table.parts;
         self.key.clear();
-        self.key.extend_from_slice(block.prefix());
-        self.shape = block.shape();
-        self.block_start = start;
+        match &mut self.source {
+            Source::Mapped => {
+                let block = parts.block_in_cell(cell)?;
+                self.key.extend_from_slice(block.prefix());
+                self.shape = block.shape();
+            }
+            Source::Loaded(held) => {
+                let loaded = parts.load(cell, self.blocks < KEPT_BLOCKS)?;
+                self.key.extend_from_slice(loaded.block().prefix());
+                self.shape = loaded.block().shape();
+                *held = Held::of(loaded, parts, cell)?;
+            }
+            Source::Buffered(ahead) => {
+                let block = ahead.load(parts, cell)?;
+                self.key.extend_from_slice(block.prefix());
+                self.shape = block.shape();
+            }
+        }
+        self.block_start = cell << parts.grid_shift();
         self.place.block = number;
+        self.blocks += 1;
+        Ok(())
+    }
+
+    /// Where blocks are read one by one from a device, a cursor that goes on and on reads ahead.
+    #[inline]
+    fn choose_source(&mut self) -> Result<()> {
+        if self.mode == IterMode::Mapped && !matches!(self.source, Source::Mapped) {
+            let far = self.blocks >= KEPT_BLOCKS && self.table.direct_file().is_some();
+            if far != matches!(self.source, Source::Buffered(_)) {
+                self.source = match far {
+                    true => Source::Buffered(Box::new(ReadAhead::new(self.table.open_file()?))),
+                    false => Source::Loaded(Held::Map { offset: 0 }),
+                };
+            }
+        }
         Ok(())
     }
 
     /// Takes the current entry apart.
     #[inline]
     fn load_entry(&mut self) -> Result<()> {
-        let bytes = match &self.source {
-            Source::Buffered(buffer) if !buffer.bypass => {
-                buffer.at(self.block_start, self.shape.len)
-            }
-            _ => self.table.parts.slice(self.block_start, self.shape.len),
-        };
+        let bytes = self.source.block(&self.table, self.block_start, self.shape.len);
         let Some(entry) = self.shape.entry(bytes, self.place.entry) else {
             return Err(self.damaged());
         };
@@ -263,7 +319,7 @@ impl TableIter {
     #[cfg(test)]
     #[cold]
     pub(super) fn wrong(&self, what: &str) -> Error {
-        self.table.parts.corrupt(self.block_start, what)
+        self.table.parts.corrupt(self.block_start.min(self.table.parts.layout().data_end), what)
     }
 
     #[cold]
@@ -272,55 +328,11 @@ impl TableIter {
         self.place.block = usize::MAX;
         self.table.parts.damaged(self.block_start >> self.table.parts.grid_shift())
     }
-}
 
-impl TableIter {
-    /// Reads so many bytes at once in buffered mode; some blocks of the largest grid at least.
+    /// Reads so many bytes at once in buffered mode.
     pub(crate) fn set_read_ahead(&mut self, bytes: usize) {
-        if let Source::Buffered(buffer) = &mut self.source {
-            buffer.read_ahead = bytes.clamp(LEAST_READ_AHEAD, READ_AHEAD);
+        if let Source::Buffered(ahead) = &mut self.source {
+            ahead.set_most(bytes);
         }
-    }
-}
-
-impl Buffer {
-    fn at(&self, start: usize, len: usize) -> &[u8] {
-        let from = start.wrapping_sub(self.start);
-        self.bytes.get(from..from.wrapping_add(len)).unwrap_or(&[])
-    }
-
-    /// The block in a cell, read and checked.
-    fn block<'a>(&'a mut self, table: &'a Table, cell: usize) -> Result<Block<'a>> {
-        let shift = table.parts.grid_shift();
-        let (start, grid) = (cell << shift, 1 << shift);
-        self.bypass = false;
-        if self.at(start, grid).is_empty() {
-            // Going backwards, the block is the last of what is read.
-            let back = start < self.start;
-            let from = if back { (start + grid).saturating_sub(self.read_ahead) } else { start };
-            self.fill(table, from)?;
-        }
-        if Block::parse(self.rest(start), shift).is_none() && start != self.start {
-            self.fill(table, start)?;
-        }
-        if Block::parse(self.rest(start), shift).is_none() {
-            self.bypass = true;
-            return table.parts.block_in_cell(cell);
-        }
-        Block::parse(self.rest(start), shift)
-            .filter(|block| block.verify(shift, table.parts.block_seed(cell)))
-            .ok_or_else(|| table.parts.damaged(cell))
-    }
-
-    fn rest(&self, start: usize) -> &[u8] {
-        self.bytes.get(start.wrapping_sub(self.start)..).unwrap_or(&[])
-    }
-
-    /// Reads ahead from an offset.
-    fn fill(&mut self, table: &Table, from: usize) -> Result<()> {
-        let len = table.parts.layout().data_end.saturating_sub(from).min(self.read_ahead);
-        self.bytes.resize(len, 0);
-        self.start = from;
-        self.file.read_at(&mut self.bytes, from as u64).inspect_err(|_| self.bytes.clear())
     }
 }

@@ -1,65 +1,67 @@
-//! The mapped parts of a table (layer L3), each checked against its checksum when it is touched for
-//! the first time after open: one bit each says that it was.
+//! The parts of a table (layer L3): in a map of the file, or, when the file is read directly, all
+//! but the blocks in memory. Each is checked against its checksum when it is touched for the first
+//! time after open: one bit each says that it was.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::checksum::{checksum64, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, Result};
 use crate::fs::Region;
+use crate::table::bits::Bits;
 use crate::table::block::{Block, common_prefix};
-use crate::table::format::{Footer, INDEX_SEED, Layout, PAGE, TAIL_SEED, page_seed};
+use crate::table::elsewhere::Elsewhere;
+use crate::table::format::{
+    FOOTER_LEN, Footer, INDEX_SEED, Layout, MAX_GRID_SHIFT, PAGE, TAIL_SEED, page_seed,
+};
 use crate::table::locator::{LINE_LEN, Line};
+use crate::table::packed::{self, Place};
+use crate::types::Compression;
 
-/// One bit for every part that was checked. The bytes never change, so order does not matter.
-struct Bits(Box<[AtomicU64]>);
-
-impl Bits {
-    fn new(len: usize) -> Bits {
-        Bits((0..len.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    #[inline]
-    fn get(&self, index: usize) -> bool {
-        self.0
-            .get(index / 64)
-            .is_some_and(|word| word.load(Ordering::Relaxed) >> (index % 64) & 1 == 1)
-    }
-
-    fn set(&self, index: usize) {
-        if let Some(word) = self.0.get(index / 64) {
-            word.fetch_or(1 << (index % 64), Ordering::Relaxed);
-        }
-    }
-}
-
-/// A mapped table.
+/// An open table's bytes.
 pub(super) struct Parts {
     region: Region,
+    /// Offset in the file of the region's first byte; 0 when all of the file is mapped.
+    region_start: usize,
+    /// Offset of the locator in the region.
+    locator: usize,
     grid_shift: u32,
     layout: Layout,
     blocks: Bits,
     pages: Bits,
     index: Bits,
     shared: usize,
+    /// Where blocks come from that are not read in place: then their addresses are not offsets in
+    /// the map.
+    elsewhere: Option<Elsewhere>,
     footer: Footer,
     path: PathBuf,
 }
 
 impl Parts {
-    /// Reads footer and tail of a mapped file.
-    pub(super) fn open(region: Region, path: &Path, hash_seed: u64) -> Result<Parts> {
-        let (footer, layout) = Footer::read(&region, path, hash_seed)?;
+    /// Checks the tail of a table. `region` has all of the file, or what follows the blocks;
+    /// `elsewhere` is there unless all blocks are to be read in place.
+    pub(super) fn open(
+        region: Region,
+        footer: Footer,
+        layout: Layout,
+        elsewhere: Option<Elsewhere>,
+        path: &Path,
+    ) -> Result<Parts> {
+        let size = layout.footer + FOOTER_LEN;
+        let region_start = size.saturating_sub(region.len());
         let mut parts = Parts {
             region,
+            region_start,
+            locator: layout.data_end - region_start.min(layout.data_end),
             grid_shift: footer.grid_shift,
-            blocks: Bits::new(layout.data_end >> footer.grid_shift),
+            blocks: Bits::new(layout.cells_end >> footer.grid_shift),
             pages: Bits::new((layout.locator_end - layout.data_end).div_ceil(PAGE)),
             index: Bits::new(1),
             layout,
             shared: 0,
+            elsewhere,
             footer,
             path: path.to_path_buf(),
         };
@@ -75,6 +77,11 @@ impl Parts {
             return Err(self.corrupt(start, "tail is damaged"));
         }
         Ok(())
+    }
+
+    /// Bytes that are mapped or in memory.
+    pub(super) fn region_bytes(&self) -> u64 {
+        self.region.len() as u64
     }
 
     /// What the footer says.
@@ -94,14 +101,15 @@ impl Parts {
 
     /// The smallest encoded key.
     pub(super) fn smallest(&self) -> &[u8] {
-        let start = self.layout.checksums_end;
+        let start = self.layout.checksums_end - self.region_start;
         self.region.get(start, self.footer.smallest_len as usize).unwrap_or(&[])
     }
 
     /// The largest encoded key.
     pub(super) fn largest(&self) -> &[u8] {
         let len = self.footer.largest_len as usize;
-        self.region.get(self.layout.footer.saturating_sub(len), len).unwrap_or(&[])
+        let end = self.layout.footer - self.region_start;
+        self.region.get(end.saturating_sub(len), len).unwrap_or(&[])
     }
 
     /// The prefix that all keys of the table share.
@@ -116,13 +124,28 @@ impl Parts {
         self.grid_shift
     }
 
-    /// The block that starts in a cell, checked.
+    /// Where blocks come from that are not read in place; `None` where all are, and then an address
+    /// is an offset in the map.
+    #[inline(always)]
+    pub(super) fn elsewhere(&self) -> Option<&Elsewhere> {
+        self.elsewhere.as_ref()
+    }
+
+    /// The block that starts in a cell, checked. Only where blocks are read in place.
     #[inline(always)]
     pub(super) fn block_in_cell(&self, cell: usize) -> Result<Block<'_>> {
         if !self.blocks.get(cell) {
             self.verify_block(cell)?;
         }
         self.parse_block(cell).ok_or_else(|| self.damaged(cell))
+    }
+
+    /// As block_in_cell, but a long block of one entry is not checked.
+    pub(super) fn part_in_cell(&self, cell: usize) -> Result<Block<'_>> {
+        match self.parse_block(cell).filter(|block| block.bytes().len() > 1 << MAX_GRID_SHIFT) {
+            Some(block) => Ok(block),
+            None => self.block_in_cell(cell),
+        }
     }
 
     #[inline(always)]
@@ -134,9 +157,9 @@ impl Parts {
 
     #[cold]
     fn verify_block(&self, cell: usize) -> Result<()> {
-        let block = self
-            .parse_block(cell)
-            .filter(|block| block.verify(self.grid_shift, self.block_seed(cell)));
+        let block = self.parse_block(cell).filter(|block| {
+            block.verify(self.grid_shift, self.block_seed(cell << self.grid_shift))
+        });
         if block.is_none() {
             return Err(self.damaged(cell));
         }
@@ -144,9 +167,26 @@ impl Parts {
         Ok(())
     }
 
-    /// What the checksum of the block in a cell is seeded with.
-    pub(super) fn block_seed(&self, cell: usize) -> u64 {
-        page_seed(self.footer.salt, cell << self.grid_shift)
+    /// What the checksum of the block at an offset of the file is seeded with.
+    pub(super) fn block_seed(&self, offset: usize) -> u64 {
+        page_seed(self.footer.salt, offset)
+    }
+
+    /// Where the block lies that starts in a cell of a table with compression.
+    pub(super) fn place(&self, cell: usize) -> Result<Place> {
+        let index = self.index_bytes()?;
+        let words = index.len().saturating_sub(packed::size_bytes(self.footer.cells) as usize);
+        let place = packed::place(index.get(words..).unwrap_or(&[]), cell, self.grid_shift);
+        let fits = |place: &Place| {
+            place.offset + place.len <= self.layout.data_end
+                && place.raw_len <= self.layout.cells_end.saturating_sub(cell << self.grid_shift)
+        };
+        place.filter(fits).ok_or_else(|| self.corrupt(self.layout.locator_end, "index is damaged"))
+    }
+
+    /// Whether blocks lie off the grid.
+    pub(super) fn is_packed(&self) -> bool {
+        self.footer.compression != Compression::None
     }
 
     /// A line of the locator, checked.
@@ -156,9 +196,9 @@ impl Parts {
         if !self.pages.get(offset / PAGE) {
             self.verify_page(offset / PAGE)?;
         }
-        let start = self.layout.data_end + offset;
+        let start = self.locator + offset;
         let line = self.region.get(start, LINE_LEN).and_then(|line| line.first_chunk());
-        line.ok_or_else(|| self.corrupt(start, "locator is damaged"))
+        line.ok_or_else(|| self.corrupt(self.region_start + start, "locator is damaged"))
     }
 
     #[cold]
@@ -191,11 +231,26 @@ impl Parts {
         if checksum64(bytes, seed) != self.footer.index_checksum {
             return Err(self.corrupt(self.layout.locator_end, "index is damaged"));
         }
+        self.verify_padding(bytes)?;
         self.index.set(0);
         Ok(())
     }
 
-    /// `len` bytes of the blocks, for values found before.
+    /// Between compressed blocks and locator there are zeros, less than a page.
+    fn verify_padding(&self, index: &[u8]) -> Result<()> {
+        if !self.is_packed() {
+            return Ok(());
+        }
+        let end = packed::end(index)
+            .filter(|end| *end <= self.layout.data_end && self.layout.data_end - *end < PAGE);
+        let end = end.ok_or_else(|| self.corrupt(self.layout.locator_end, "index is damaged"))?;
+        if self.bytes(end..self.layout.data_end)?.iter().any(|byte| *byte != 0) {
+            return Err(self.corrupt(end, "there is something between blocks and locator"));
+        }
+        Ok(())
+    }
+
+    /// `len` bytes of the mapped file, for values found before.
     #[inline]
     pub(super) fn slice(&self, start: usize, len: usize) -> &[u8] {
         self.region.get(start, len).unwrap_or(&[])
@@ -203,18 +258,14 @@ impl Parts {
 
     #[inline]
     fn bytes(&self, range: Range<usize>) -> Result<&[u8]> {
-        let bytes = self.region.get(range.start, range.end.saturating_sub(range.start));
+        let start = range.start.wrapping_sub(self.region_start);
+        let bytes = self.region.get(start, range.end.saturating_sub(range.start));
         bytes.ok_or_else(|| self.corrupt(range.start, "table is too short"))
     }
 
-    /// Checks every checksum, whether it was checked before or not.
+    /// Checks every checksum but those of blocks, whether it was checked before or not.
     #[cfg(test)]
     pub(super) fn recheck(&self) -> Result<()> {
-        let mut cell = 0;
-        while cell << self.grid_shift < self.layout.data_end {
-            self.verify_block(cell)?;
-            cell += self.block_in_cell(cell)?.shape().len >> self.grid_shift;
-        }
         for page in 0..(self.layout.locator_end - self.layout.data_end).div_ceil(PAGE) {
             self.verify_page(page)?;
         }
@@ -223,10 +274,16 @@ impl Parts {
         self.check_tail()
     }
 
+    /// As block_in_cell, checking it again.
+    #[cfg(test)]
+    pub(super) fn recheck_block(&self, cell: usize) -> Result<()> {
+        self.verify_block(cell)
+    }
+
     /// Starts to load the line of the locator with this number.
     #[inline(always)]
     pub(super) fn prefetch_line(&self, number: usize) {
-        self.prefetch(self.layout.data_end + number * LINE_LEN);
+        self.prefetch(self.locator + number * LINE_LEN);
     }
 
     /// Starts to load header, hints and slots of the block in a cell.
@@ -237,7 +294,7 @@ impl Parts {
         }
     }
 
-    /// Starts to load the cache line at an offset of the file.
+    /// Starts to load the cache line at an offset of the mapped file.
     #[inline(always)]
     pub(super) fn prefetch(&self, offset: usize) {
         prefetch(self.region.address(offset));
@@ -252,7 +309,11 @@ impl Parts {
     /// The error of a block that is not what was written.
     #[cold]
     pub(super) fn damaged(&self, cell: usize) -> Error {
-        self.corrupt(cell << self.grid_shift, "block is damaged")
+        let offset = match self.is_packed() {
+            true => self.place(cell).map_or(self.layout.locator_end, |place| place.offset),
+            false => cell << self.grid_shift,
+        };
+        self.corrupt(offset, "block is damaged")
     }
 }
 

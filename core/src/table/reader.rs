@@ -1,27 +1,39 @@
 //! Reading a table (layer L3): an open table is immutable, shared by all threads, and answers from
-//! its map without lock, copy or allocation.
+//! its map without lock, copy or allocation; where blocks are not read in place, from the cache.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cache::{Bytes, Cache};
 use crate::error::{Error, Result};
-use crate::fs::{Access, File, FileSystem};
+use crate::fs::{ALIGNMENT, Access, AlignedBytes, File, FileSystem, Region};
 use crate::table::block::{Block, RawEntry};
-use crate::table::format::FOOTER_LEN;
+use crate::table::elsewhere::Elsewhere;
+use crate::table::format::{FOOTER_LEN, FOOTER_SPACE, Footer, PAGE};
 use crate::table::index::Index;
+use crate::table::loaded::Loaded;
 use crate::table::locator::{self, Line};
 use crate::table::parts::Parts;
-use crate::types::{FileNumber, Kind, SeqNo};
+use crate::types::{Compression, FileNumber, Kind, SeqNo};
 
-/// An entry of a table; the value lies in the table's map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How tables are read.
+#[derive(Clone, Debug)]
+pub(crate) struct TableAccess {
+    /// Holds blocks that are not read in place.
+    pub(crate) cache: Arc<Cache>,
+    /// Files are read past the page cache.
+    pub(crate) direct: bool,
+}
+
+/// An entry of a table; the value lies in the table's map or in a buffer of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableEntry<'a> {
     /// Its sequence number.
     pub(crate) seqno: SeqNo,
     /// What it says about its key.
     pub(crate) kind: Kind,
     /// The value, or an encoded pointer of 16 bytes, or nothing.
-    pub(crate) value: &'a [u8],
+    pub(crate) value: Bytes<'a>,
 }
 
 /// An open table.
@@ -46,8 +58,9 @@ impl Table {
         size_bytes: u64,
         hash_seed: u64,
         seqno_base: SeqNo,
+        access: &TableAccess,
     ) -> Result<Table> {
-        let file = fs.open(path)?;
+        let file = if access.direct { fs.open_direct(path)? } else { fs.open(path)? };
         let size = file.size()?;
         if size != size_bytes || size < FOOTER_LEN as u64 {
             let what = format!("table has {size} bytes instead of {size_bytes}");
@@ -55,16 +68,29 @@ impl Table {
         }
         let len = usize::try_from(size)
             .map_err(|_| Error::corruption(path, 0, "table is larger than memory can be"))?;
-        let parts = Parts::open(file.map(len, Access::Random)?, path, hash_seed)?;
-        let footer = parts.footer();
+        let end_len = len.min(FOOTER_SPACE);
+        let mut region = match access.direct {
+            true => read_end(&*file, len, end_len)?,
+            false => file.map(len, Access::Random)?,
+        };
+        let end = region.get(region.len() - end_len, end_len).unwrap_or(&[]);
+        let (footer, layout) = Footer::read(end, len, path, hash_seed)?;
         if footer.number != number {
             let what = format!("this is table {} instead of {number}", footer.number);
-            return Err(parts.corrupt(parts.layout().footer, &what));
+            return Err(Error::corruption(path, layout.footer as u64, what));
         }
         let index = Index::new(footer.blocks, footer.cells);
         let (lines, fs) = (footer.lines, Arc::clone(fs));
+        if access.direct {
+            // Zeros between blocks and locator belong to the part that is checked.
+            let start = layout.data_end - layout.data_end.min(PAGE);
+            region = read_end(&*file, len, len - start)?;
+        }
+        let file = access.direct.then_some(file);
+        let elsewhere = (access.direct || footer.compression != Compression::None)
+            .then(|| Elsewhere::new(Arc::clone(&access.cache), number, footer.cells, file));
         Ok(Table {
-            parts,
+            parts: Parts::open(region, footer, layout, elsewhere, path)?,
             index,
             seqno_base,
             lines,
@@ -111,9 +137,24 @@ impl Table {
         hash: u64,
         max_seqno: SeqNo,
     ) -> Result<Option<TableEntry<'_>>> {
+        self.find::<false>(key, hash, max_seqno)
+    }
+
+    /// As get. `PART`: only a part of the value is wanted, so a block that is one long entry and
+    /// read in place is not verified, since that would read all of it.
+    #[inline(always)]
+    pub(crate) fn find<const PART: bool>(
+        &self,
+        key: &[u8],
+        hash: u64,
+        max_seqno: SeqNo,
+    ) -> Result<Option<TableEntry<'_>>> {
+        if self.parts.elsewhere().is_some() {
+            return self.get_loaded(key, hash, max_seqno, 0);
+        }
         let home = locator::home(hash, self.lines);
         let line = self.parts.line(home)?;
-        if let Some(found) = self.probe(line, key, hash)? {
+        if let Some(found) = self.probe::<PART>(line, key, hash)? {
             return self.visible(found, key, max_seqno);
         }
         if locator::may_be_displaced(line, hash) {
@@ -131,19 +172,70 @@ impl Table {
         hash: u64,
         max_seqno: SeqNo,
     ) -> Result<Option<TableEntry<'_>>> {
+        self.get_loaded(key, hash, max_seqno, 1)
+    }
+
+    /// As get, wherever blocks are, beginning so many lines behind the home line.
+    #[inline(never)]
+    fn get_loaded(
+        &self,
+        key: &[u8],
+        hash: u64,
+        max_seqno: SeqNo,
+        first: usize,
+    ) -> Result<Option<TableEntry<'_>>> {
         let home = locator::home(hash, self.lines);
         let line = self.parts.line(home)?;
-        for step in 1..=locator::reach(line) {
-            if let Some(found) = self.probe(self.parts.line(home + step)?, key, hash)? {
-                return self.visible(found, key, max_seqno);
+        let displaced = locator::may_be_displaced(line, hash);
+        let reach = if displaced { locator::reach(line) } else { 0 };
+        for step in first..=reach {
+            let line = self.parts.line(home + step)?;
+            let Some((loaded, offset)) = self.probe_loaded(line, key, hash)? else { continue };
+            let Some(raw) = loaded.block().entry_at(offset) else { break };
+            let seqno = self.seqno_base.wrapping_add(raw.delta);
+            if seqno > max_seqno {
+                return self.search(key, max_seqno);
+            }
+            return Ok(Some(TableEntry { seqno, kind: raw.kind, value: loaded.value(&raw) }));
+        }
+        let search = displaced && locator::must_search(line);
+        if search { self.search(key, max_seqno) } else { Ok(None) }
+    }
+
+    /// The block, and the offset in it, of the entry of `key` that a line of the locator points at.
+    fn probe_loaded(
+        &self,
+        line: &Line,
+        key: &[u8],
+        hash: u64,
+    ) -> Result<Option<(Loaded<'_>, usize)>> {
+        let mut bits = locator::matches(line, hash);
+        while bits != 0 {
+            let position = locator::position(line, bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+            if position == 0 {
+                continue;
+            }
+            let cell = position >> self.parts.grid_shift();
+            let offset = position - (cell << self.parts.grid_shift());
+            let loaded = self.parts.load(cell, true)?;
+            let entry = loaded.block().entry_at(offset);
+            let entry = entry.ok_or_else(|| self.parts.damaged(cell))?;
+            if loaded.block().has_key(&entry, key) {
+                return Ok(Some((loaded, offset)));
             }
         }
-        if locator::must_search(line) { self.search(key, max_seqno) } else { Ok(None) }
+        Ok(None)
     }
 
     /// The entry of `key` that a line of the locator points at.
     #[inline(always)]
-    fn probe(&self, line: &Line, key: &[u8], hash: u64) -> Result<Option<Found<'_>>> {
+    fn probe<const PART: bool>(
+        &self,
+        line: &Line,
+        key: &[u8],
+        hash: u64,
+    ) -> Result<Option<Found<'_>>> {
         let mut bits = locator::matches(line, hash);
         while bits != 0 {
             let position = locator::position(line, bits.trailing_zeros() as usize);
@@ -156,7 +248,10 @@ impl Table {
                 self.parts.prefetch(position + 64 * line);
             }
             let cell = position >> self.parts.grid_shift();
-            let block = self.parts.block_in_cell(cell)?;
+            let block = match PART {
+                true => self.parts.part_in_cell(cell)?,
+                false => self.parts.block_in_cell(cell)?,
+            };
             let Some(entry) = block.entry_at(position - (cell << self.parts.grid_shift())) else {
                 return Err(self.parts.damaged(cell));
             };
@@ -175,18 +270,18 @@ impl Table {
         key: &[u8],
         max_seqno: SeqNo,
     ) -> Result<Option<TableEntry<'a>>> {
-        let entry = self.entry(&found.entry);
-        if entry.seqno <= max_seqno {
-            Ok(Some(entry))
+        if self.seqno_base.wrapping_add(found.entry.delta) <= max_seqno {
+            Ok(Some(self.entry(&found.entry)))
         } else {
             self.get_older(found, key, max_seqno)
         }
     }
 
-    #[inline]
-    pub(super) fn entry<'a>(&self, entry: &RawEntry<'a>) -> TableEntry<'a> {
+    /// An entry that is read in place.
+    #[inline(always)]
+    fn entry<'a>(&self, entry: &RawEntry<'a>) -> TableEntry<'a> {
         let seqno = self.seqno_base.wrapping_add(entry.delta);
-        TableEntry { seqno, kind: entry.kind, value: entry.value }
+        TableEntry { seqno, kind: entry.kind, value: Bytes::Mapped(entry.value) }
     }
 
     /// Follows the older versions of a key a few steps, then searches.
@@ -206,7 +301,7 @@ impl Table {
             let Some(next) = block.entry_at(entry.end).filter(|next| next.older) else {
                 return Ok(None);
             };
-            if self.entry(&next).seqno <= max_seqno {
+            if self.seqno_base.wrapping_add(next.delta) <= max_seqno {
                 return Ok(Some(self.entry(&next)));
             }
             entry = next;
@@ -216,8 +311,28 @@ impl Table {
 
     /// The file once more, for reading it without the map.
     pub(super) fn open_file(&self) -> Result<Arc<dyn File>> {
-        self.fs.open(self.path())
+        match self.direct_file() {
+            Some(file) => Ok(Arc::clone(file)),
+            None => self.fs.open(self.path()),
+        }
     }
+
+    /// The file, when it is read directly.
+    pub(super) fn direct_file(&self) -> Option<&Arc<dyn File>> {
+        self.parts.elsewhere().and_then(Elsewhere::file)
+    }
+
+    /// Heap that it takes for what is kept of a file that is read directly.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        if self.direct_file().is_some() { self.parts.region_bytes() } else { 0 }
+    }
+}
+
+/// The last `len` bytes of a file of `size` bytes, in memory.
+fn read_end(file: &dyn File, size: usize, len: usize) -> Result<Region> {
+    let mut bytes = AlignedBytes::zeroed(len, ALIGNMENT);
+    file.read_at(&mut bytes, (size - len) as u64)?;
+    Ok(Region::of(bytes))
 }
 
 /// An entry that a probe found, and its block.

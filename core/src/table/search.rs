@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::error::Result;
-use crate::table::block::prefix8;
+use crate::table::block::{Block, prefix8};
 use crate::table::reader::{Table, TableEntry};
 use crate::types::SeqNo;
 
@@ -23,9 +23,12 @@ impl Table {
             return Ok(None);
         }
         let cell = self.cell_of(place.block)?;
-        let block = self.parts.block_in_cell(cell)?;
+        let loaded = self.parts.load(cell, true)?;
+        let block = loaded.block();
         let entry = block.entry(place.entry).ok_or_else(|| self.parts.damaged(cell))?;
-        Ok(block.has_key(&entry, key).then(|| self.entry(&entry)))
+        let seqno = self.seqno_base.wrapping_add(entry.delta);
+        let found = || TableEntry { seqno, kind: entry.kind, value: loaded.value(&entry) };
+        Ok(block.has_key(&entry, key).then(found))
     }
 
     /// The place of the first entry at or after (key, base + `delta`). The entry is below its
@@ -37,9 +40,9 @@ impl Table {
         }
         let cell = self.cell_of(before - 1)?;
         self.parts.prefetch_block(cell);
-        let block = self.parts.block_in_cell(cell)?;
-        let entry = block.lower_bound(key, delta).ok_or_else(|| self.parts.damaged(cell))?;
-        if entry < block.count() {
+        let find = |block: Block<'_>| Some((block.lower_bound(key, delta)?, block.count()));
+        let (entry, count) = self.parts.with_block(cell, find)?;
+        if entry < count {
             Ok(Place { block: before - 1, entry })
         } else {
             Ok(Place { block: before, entry: 0 })
@@ -73,8 +76,8 @@ impl Table {
         while low < high {
             let middle = low + (high - low) / 2;
             let cell = self.cell_of(middle)?;
-            let order = self.parts.block_in_cell(cell)?.compare_first(key, delta);
-            if order.ok_or_else(|| self.parts.damaged(cell))?.is_lt() {
+            let order = self.parts.with_block(cell, |block| block.compare_first(key, delta))?;
+            if order.is_lt() {
                 low = middle + 1;
             } else {
                 high = middle;

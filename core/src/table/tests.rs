@@ -1,5 +1,6 @@
 //! Tests of whole tables: a model, every place where bytes can be damaged, and the odd shapes.
 
+mod compressed;
 mod damage;
 pub(crate) mod documented;
 mod model;
@@ -10,12 +11,14 @@ use std::sync::Arc;
 
 use super::builder::TableSummary;
 use super::reader::TableEntry;
+use crate::cache::{Bytes, Cache};
 use crate::checksum::hash_key;
+use crate::compress::Codec;
 use crate::error::{ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::fs::sim::SimDisk;
-use crate::table::{IterMode, Table, TableBuilder, TableIter, TableParams};
-use crate::types::{Kind, SeqNo};
+use crate::table::{IterMode, Table, TableAccess, TableBuilder, TableIter, TableParams};
+use crate::types::{Compression, Kind, SeqNo};
 
 const SEED: u64 = 0x5eed;
 const BASE: SeqNo = 1_000;
@@ -41,15 +44,24 @@ struct Built {
     fs: Arc<dyn FileSystem>,
     items: Vec<Item>,
     summary: TableSummary,
+    access: TableAccess,
 }
 
 fn path() -> PathBuf {
     PathBuf::from("/000032.table")
 }
 
-fn start(disk: &SimDisk) -> Result<TableBuilder> {
-    let params = TableParams { number: NUMBER, hash_seed: SEED, seqno_base: BASE };
+fn start(disk: &SimDisk, codec: Codec) -> Result<TableBuilder> {
+    let params = TableParams { number: NUMBER, hash_seed: SEED, seqno_base: BASE, codec };
     Ok(TableBuilder::new(disk.create(&path())?, params))
+}
+
+const PLAIN: Codec = Codec { compression: Compression::None, level: 3 };
+const LZ4: Codec = Codec { compression: Compression::Lz4, level: 3 };
+const ZSTD: Codec = Codec { compression: Compression::Zstd, level: 3 };
+
+fn access() -> TableAccess {
+    TableAccess { cache: Arc::new(Cache::new(1 << 20)), direct: false }
 }
 
 fn add(builder: &mut TableBuilder, item: &Item) -> Result<()> {
@@ -58,20 +70,32 @@ fn add(builder: &mut TableBuilder, item: &Item) -> Result<()> {
 }
 
 /// Writes a table of items in order.
-fn write(disk: &SimDisk, items: &[Item]) -> Result<TableSummary> {
-    let mut builder = start(disk)?;
+fn write(disk: &SimDisk, items: &[Item], codec: Codec) -> Result<TableSummary> {
+    let mut builder = start(disk, codec)?;
     items.iter().try_for_each(|item| add(&mut builder, item))?;
     builder.finish()
 }
 
 /// Builds a table of items in order.
 fn build(items: Vec<Item>) -> Built {
+    build_with(items, PLAIN)
+}
+
+/// Builds a table of items in order, its blocks compressed.
+fn build_with(items: Vec<Item>, codec: Codec) -> Built {
     let disk = SimDisk::new();
-    let summary = write(&disk, &items).unwrap();
-    Built { fs: Arc::new(disk.clone()), disk, items, summary }
+    let summary = write(&disk, &items, codec).unwrap();
+    Built { fs: Arc::new(disk.clone()), disk, items, summary, access: access() }
 }
 
 impl Built {
+    /// The same table once more.
+    fn share(&self) -> Built {
+        let (disk, items) = (self.disk.clone(), self.items.clone());
+        let (summary, access) = (self.summary.clone(), self.access.clone());
+        Built { fs: Arc::new(disk.clone()), disk, items, summary, access }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         self.disk.read_file(path()).unwrap()
     }
@@ -83,7 +107,7 @@ impl Built {
 
     fn open(&self) -> Result<Arc<Table>> {
         let size = self.summary.size_bytes;
-        Table::open(&self.fs, &path(), NUMBER, size, SEED, BASE).map(Arc::new)
+        Table::open(&self.fs, &path(), NUMBER, size, SEED, BASE, &self.access).map(Arc::new)
     }
 
     fn iter(&self, mode: IterMode) -> TableIter {
@@ -101,7 +125,7 @@ fn get<'a>(table: &'a Table, key: &[u8], max_seqno: SeqNo) -> Result<Option<Tabl
 }
 
 fn as_entry(item: &Item) -> TableEntry<'_> {
-    TableEntry { seqno: item.seqno, kind: item.kind, value: &item.value }
+    TableEntry { seqno: item.seqno, kind: item.kind, value: Bytes::Mapped(&item.value) }
 }
 
 /// The cursor's entry.
@@ -125,8 +149,20 @@ fn scan(iter: &mut TableIter) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// Compares everything that a table answers with what it was built from.
+/// Compares everything that a table answers with what it was built from, compressed or not.
 fn check(built: &Built) {
+    check_answers(built);
+    for codec in [PLAIN, LZ4, ZSTD] {
+        let mut built = build_with(built.items.clone(), codec);
+        if codec != PLAIN {
+            check_answers(&built);
+        }
+        built.access.direct = true;
+        check_answers(&built);
+    }
+}
+
+fn check_answers(built: &Built) {
     let table = built.open().unwrap();
     for item in &built.items {
         for seqno in [item.seqno, item.seqno - 1, SeqNo::MAX] {

@@ -47,7 +47,9 @@ impl Table {
         let mut first = Vec::new();
         for number in 0..self.blocks() {
             let wrong = || self.parts.corrupt(self.parts.layout().locator_end, "index is wrong");
-            let block = self.parts.block_in_cell(cell)?;
+            self.parts.reload(cell)?;
+            let loaded = self.parts.load(cell, false)?;
+            let block = loaded.block();
             let entry = block.entry(0).ok_or_else(|| self.parts.damaged(cell))?;
             first.clear();
             first.extend_from_slice(block.prefix());
@@ -61,7 +63,7 @@ impl Table {
             }
             cell += block.shape().len >> self.parts.grid_shift();
         }
-        if cell << self.parts.grid_shift() != self.parts.layout().data_end {
+        if cell << self.parts.grid_shift() != self.parts.layout().cells_end {
             return Err(self.parts.damaged(cell));
         }
         Ok(())
@@ -76,7 +78,8 @@ impl Table {
         }
         let found = self.get(iter.key(), hash_key(iter.key(), self.hash_seed), iter.seqno())?;
         let right = |value: &[u8]| value == iter.value();
-        if found.is_none_or(|e| e.seqno != iter.seqno() || e.kind != iter.kind() || !right(e.value))
+        if found
+            .is_none_or(|e| e.seqno != iter.seqno() || e.kind != iter.kind() || !right(&e.value))
         {
             return Err(iter.wrong("an entry is not found by its key"));
         }

@@ -24,6 +24,9 @@ use crate::types::{Kind, SegmentId};
 /// one starts in any KiB.
 const SHARED_KIB: u64 = 1024;
 
+/// Records from this length on are not verified when only a part of their value is wanted.
+const LONG: u64 = 64 << 10;
+
 /// What a segment is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenFor {
@@ -238,14 +241,41 @@ impl Segment {
     /// every time).
     #[inline]
     pub(crate) fn pointed_value(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
-        let place = match &self.map {
-            None => offset,
-            Some(map) => map.find(offset)?,
-        };
+        let place = self.place_of(offset)?;
         let record = self.raw_record(place)?;
         if record.len() < SHARED_KIB || !self.is_verified(place) {
             self.verify(offset, place, &record)?;
         }
+        self.check_pointed(offset, &record, key, value_len)
+    }
+
+    /// As pointed_value, for who wants a part of the value only: a long record is not verified,
+    /// since that would read all of it. Its key and lengths are compared all the same.
+    pub(crate) fn pointed_part(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
+        let record = self.raw_record(self.place_of(offset)?)?;
+        if record.len() < LONG {
+            return self.pointed_value(offset, key, value_len);
+        }
+        self.check_pointed(offset, &record, key, value_len)
+    }
+
+    /// Where the record of an address lies by now.
+    #[inline]
+    fn place_of(&self, offset: u64) -> Result<u64> {
+        match &self.map {
+            None => Ok(offset),
+            Some(map) => map.find(offset),
+        }
+    }
+
+    #[inline]
+    fn check_pointed<'a>(
+        &self,
+        offset: u64,
+        record: &RawRecord<'a>,
+        key: &[u8],
+        value_len: u32,
+    ) -> Result<&'a [u8]> {
         let named = record.kind == Kind::Put as u8 && record.key == key;
         if !named || record.value.len() != value_len as usize {
             return Err(self.corrupt(offset, "record is not the one that a table points to"));

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use toykv::sim::SimDisk;
-use toykv::{Db, Durability, Error, ErrorKind, Options};
+use toykv::{Compression, Db, Durability, Error, ErrorKind, Options};
 
 use crate::oracle::{Dice, History, Map, PATH, Run, key_of, read_all, value_of};
 
@@ -28,7 +28,11 @@ struct Sample {
 
 impl Sample {
     fn new() -> Sample {
-        let mut run = Run::new(SimDisk::new(), options());
+        Sample::compressed(Compression::None)
+    }
+
+    fn compressed(compression: Compression) -> Sample {
+        let mut run = Run::new(SimDisk::new(), options().compression(compression));
         run.open().unwrap();
         for tag in 0..60 {
             let len = if tag % 9 == 2 { 1500 } else { 60 };
@@ -152,8 +156,13 @@ fn places(bytes: &[u8], dice: &mut Dice, count: u64) -> Vec<usize> {
 
 #[test]
 fn a_flipped_bit_changes_no_answer() {
-    let sample = Sample::new();
-    assert_eq!(judge(&sample, "no damage", |_| {}), Answer::Same);
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        flip_bits(&Sample::compressed(compression));
+    }
+}
+
+fn flip_bits(sample: &Sample) {
+    assert_eq!(judge(sample, "no damage", |_| {}), Answer::Same);
     let mut dice = Dice::new(5);
     for (path, bytes) in sample.files.iter().filter(|(path, _)| !is_lock(path)) {
         let mut refused = 0;
@@ -162,7 +171,7 @@ fn a_flipped_bit_changes_no_answer() {
             let flipped = bytes[*at] ^ (1 << dice.below(8));
             let what = format!("{} at {at}: {flipped:#x}", path.display());
             let damage = |disk: &SimDisk| disk.overwrite(path, *at as u64, &[flipped]).unwrap();
-            refused += usize::from(judge(&sample, &what, damage) == Answer::Refused);
+            refused += usize::from(judge(sample, &what, damage) == Answer::Refused);
         }
         println!("{}: {refused} of {} flips refused", path.display(), places.len());
         assert!(refused > 0, "{}: nothing is ever noticed", path.display());

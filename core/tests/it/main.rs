@@ -15,6 +15,7 @@ mod memory;
 mod model;
 mod oracle;
 mod races;
+mod ranges;
 mod space;
 mod stalls;
 mod support;

@@ -10,7 +10,10 @@ use crate::source::{is_word, words};
 
 /// The layer of every module at the top of core/src.
 const LAYERS: &[(usize, &[&str])] = &[
-    (0, &["types", "error", "options", "coding", "checksum", "key", "report", "budget"]),
+    (
+        0,
+        &["types", "error", "options", "coding", "compress", "checksum", "key", "report", "budget"],
+    ),
     (1, &["fs", "filename", "cache"]),
     (2, &["iter", "record"]),
     (3, &["batch", "memtable", "table", "vlog"]),

@@ -135,6 +135,8 @@ static length args_size_t_max_rows[] = {
 };
 static length args_size_t_max_bytes[] = { { 0, GOOD }, { 1, GOOD }, { SIZE_MAX, GOOD } };
 static length args_size_t_index[] = { { 0, GOOD }, { 1000, GOOD }, { SIZE_MAX, GOOD } };
+static length args_size_t_len[] = { { 0, GOOD }, { 3, GOOD }, { SIZE_MAX, GOOD } };
+static length args_uint64_t_offset[] = { { 0, GOOD }, { 2, GOOD }, { SIZE_MAX, GOOD } };
 static length args_int32_t_code[] = { { 0, GOOD }, { 6, GOOD }, { 0x80000000u, GOOD } };
 
 static char no_text[5000];

@@ -57,6 +57,19 @@ static void values(toykv *db)
     CHECK(len == LARGE && memcmp(large, other.data, LARGE) == 0);
     WANT(TOYKV_NOT_FOUND, toykv_get_into(db, NULL, S("pear"), NULL, small, 8, &len, &err));
     CHECK(len == 0);
+
+    /* A part of a value, cut at its end. */
+    WANT(TOYKV_OK, toykv_get_range(db, NULL, S("apple"), 1, 3, NULL, &buf, &err));
+    CHECK(IS(buf, "ree"));
+    toykv_buf_free(&buf);
+    WANT(TOYKV_OK, toykv_get_range(db, NULL, S("large"), LARGE - 5, SIZE_MAX, NULL, &buf, &err));
+    CHECK(buf.len == 5 && memcmp(buf.data, other.data + LARGE - 5, 5) == 0);
+    toykv_buf_free(&buf);
+    WANT(TOYKV_OK, toykv_get_range(db, NULL, S("apple"), UINT64_MAX, 3, NULL, &buf, &err));
+    CHECK(buf.data != NULL && buf.len == 0);
+    toykv_buf_free(&buf);
+    WANT(TOYKV_NOT_FOUND, toykv_get_range(db, NULL, S("pear"), 0, 3, NULL, &buf, &err));
+    CHECK(buf.data == NULL);
     free(large);
 
     WANT(TOYKV_OK, toykv_delete(db, NULL, S("apple"), NULL, &err));

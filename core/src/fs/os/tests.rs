@@ -1,5 +1,7 @@
 //! The operating system's file system on real files.
 
+pub(crate) mod past_cache;
+
 use std::os::unix::fs::symlink;
 use std::process::Command;
 

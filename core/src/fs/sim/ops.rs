@@ -74,7 +74,23 @@ impl SimDisk {
 
     fn handle(&self, state: &mut State, node: NodeId, path: &Path, writable: bool) -> SimFile {
         let user = state.file(node).map(|file| file.users.clone()).unwrap_or_default();
-        SimFile { disk: self.clone(), node, path: path.to_path_buf(), writable, user }
+        SimFile {
+            disk: self.clone(),
+            node,
+            path: path.to_path_buf(),
+            writable,
+            direct: false,
+            user,
+        }
+    }
+
+    /// Unsupported on a disk that refuses direct I/O.
+    fn direct(&self, path: &Path) -> Result<()> {
+        if !self.state().refuses_direct {
+            return Ok(());
+        }
+        let what = format!("{}: this disk has no direct I/O", path.display());
+        Err(Error::new(ErrorKind::Unsupported, what))
     }
 }
 
@@ -116,6 +132,25 @@ impl FileSystem for SimDisk {
             let node = state.need(path)?;
             state.file(node).map_err(|_| io::Error::other("not a regular file"))?;
             Ok(Arc::new(self.handle(state, node, path, false)) as Arc<dyn File>)
+        })
+    }
+
+    fn create_direct(&self, path: &Path) -> Result<Arc<dyn File>> {
+        self.direct(path)?;
+        self.whole(Target::new(OpKind::Create, path), |state| {
+            let node = state.link_new(path, Node::File(FileNode::new(Vec::new(), 0)))?;
+            let file = self.handle(state, node, path, true);
+            Ok(Arc::new(SimFile { direct: true, ..file }) as Arc<dyn File>)
+        })
+    }
+
+    fn open_direct(&self, path: &Path) -> Result<Arc<dyn File>> {
+        self.direct(path)?;
+        self.whole(Target::new(OpKind::Open, path), |state| {
+            let node = state.need(path)?;
+            state.file(node).map_err(|_| io::Error::other("not a regular file"))?;
+            let file = self.handle(state, node, path, false);
+            Ok(Arc::new(SimFile { direct: true, ..file }) as Arc<dyn File>)
         })
     }
 
@@ -269,6 +304,8 @@ struct SimFile {
     node: NodeId,
     path: PathBuf,
     writable: bool,
+    /// Past the page cache: never mapped.
+    direct: bool,
     user: Arc<()>,
 }
 
@@ -371,6 +408,12 @@ impl File for SimFile {
     }
 
     fn map(&self, len: usize, _access: Access) -> Result<Region> {
+        if self.direct {
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "a file that is read directly is not mapped",
+            ));
+        }
         let target = self.target(OpKind::Map).range(0, len);
         let memory = self.disk.whole(target, |state| self.memory(state, 0, len))?;
         let start = memory.address(0);

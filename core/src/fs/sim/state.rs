@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) faults_struck: u64,
     pub(super) capacity: Option<u64>,
     pub(super) write_back: Option<(u8, Random)>,
+    /// Files cannot be read or written past the page cache.
+    pub(super) refuses_direct: bool,
     pub(super) trace: Option<Vec<String>>,
     /// What was there when the power went off.
     frozen: Option<Frozen>,
@@ -68,6 +70,7 @@ impl State {
             faults_struck: 0,
             capacity: None,
             write_back: None,
+            refuses_direct: false,
             trace: None,
             frozen: None,
         }

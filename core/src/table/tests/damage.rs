@@ -7,6 +7,10 @@ use crate::table::format::{FOOTER_LEN, Footer, PAGE, page_seed};
 
 /// One block with several versions and a tombstone, and if asked for one of a large value.
 fn sample(large: bool) -> Built {
+    build(sample_items(large))
+}
+
+fn sample_items(large: bool) -> Vec<Item> {
     let mut items = Vec::new();
     for key in 0..40u32 {
         for version in (0..1 + key % 3).rev() {
@@ -22,11 +26,29 @@ fn sample(large: bool) -> Built {
     if large {
         items.push(item(b"0v", BASE + 1, vec![1; 8300]));
     }
-    build(items)
+    items
+}
+
+/// The sample compressed, with a block that is compressed, one that is not, and a large one.
+fn packed_sample(codec: Codec) -> Built {
+    let mut items = sample_items(false);
+    let noise = |seed: u64, len: u64| (0..len).map(|i| mix64(seed, i) as u8).collect::<Vec<u8>>();
+    items.push(item(b"0w", BASE + 1, noise(1, 9_000)));
+    items.push(item(b"0x", BASE + 1, noise(2, 9_000)));
+    items.push(item(b"0y", BASE + 1, vec![5; 40_000]));
+    build_with(items, codec)
 }
 
 /// Reads everything in every way; every answer must be right or Corruption, and name the file.
 fn probe(built: &Built) -> usize {
+    let direct = Built { access: TableAccess { direct: true, ..access() }, ..built.share() };
+    let refused = probe_as(built);
+    let directly = probe_as(&direct);
+    assert_eq!(refused > 0, directly > 0, "read directly");
+    refused
+}
+
+fn probe_as(built: &Built) -> usize {
     let mut refused = 0;
     let mut judge = |right: Result<bool>| match right {
         Ok(right) => assert!(right, "a wrong answer"),
@@ -79,18 +101,24 @@ fn flip(built: &Built, step: usize) {
 fn every_flipped_bit_is_found_before_it_matters() {
     flip(&sample(false), 1);
     flip(&sample(true), 13);
+    flip(&packed_sample(LZ4), 23);
+    flip(&packed_sample(ZSTD), 29);
 }
 
 #[test]
 fn every_other_length_is_refused() {
-    let built = sample(true);
+    refuse_lengths(&sample(true), 1);
+    refuse_lengths(&packed_sample(ZSTD), 7);
+}
+
+fn refuse_lengths(built: &Built, step: usize) {
     let bytes = built.bytes();
-    for len in (0..bytes.len()).chain([bytes.len() + 1, bytes.len() + 8192]) {
+    for len in (0..bytes.len()).step_by(step).chain([bytes.len() + 1, bytes.len() + 8192]) {
         built.disk.write_file(path(), &bytes).unwrap();
         built.disk.truncate(path(), len as u64).unwrap();
-        assert_eq!(probe(&built), 1, "length {len}");
+        assert_eq!(probe(built), 1, "length {len}");
         // A version that knows the wrong length meets the footer.
-        let table = Table::open(&built.fs, &path(), NUMBER, len as u64, SEED, BASE);
+        let table = Table::open(&built.fs, &path(), NUMBER, len as u64, SEED, BASE, &access());
         assert_eq!(table.unwrap_err().kind(), ErrorKind::Corruption, "length {len}");
     }
 }
@@ -100,10 +128,13 @@ struct Map {
     salt: u64,
     /// Start and length of every block.
     blocks: Vec<(usize, usize)>,
+    /// Start and length of every compressed block.
+    packed: Vec<(usize, usize)>,
     locator: usize,
     index: usize,
     tail: usize,
     footer: usize,
+    grid: usize,
 }
 
 const GRID: usize = 8192;
@@ -115,20 +146,30 @@ fn word(bytes: &[u8], at: usize) -> usize {
 fn map_of(bytes: &[u8]) -> Map {
     let footer = bytes.len() - FOOTER_LEN;
     let (cells, lines) = (word(bytes, footer + 24), word(bytes, footer + 40));
-    let locator = cells * GRID;
+    let locator = word(bytes, footer + 112);
     let index = locator + (lines + 7) * 64;
     let bounds =
-        (112..120).step_by(4).map(|at| word(bytes, footer + at) as u32 as usize).sum::<usize>();
+        (120..128).step_by(4).map(|at| word(bytes, footer + at) as u32 as usize).sum::<usize>();
     let bounds = footer - bounds;
-    let mut blocks = Vec::new();
+    let tail = bounds - (index - locator).div_ceil(PAGE) * 8;
+    let (mut blocks, mut packed) = (Vec::new(), Vec::new());
+    let is_packed = word(bytes, footer + 132) as u32 != 0;
+    let words = tail - (cells + 1) * 8;
+    for cell in (0..cells).take_while(|_| is_packed) {
+        let (from, to) = (word(bytes, words + cell * 8), word(bytes, words + cell * 8 + 8));
+        let list = if from & 3 == 0 { &mut blocks } else { &mut packed };
+        list.push((from >> 2, (to >> 2) - (from >> 2)));
+    }
     let mut start = 0;
-    while start < locator {
+    while start < locator && !is_packed {
         let len = word(bytes, start + 8) as u32 as usize * GRID;
         blocks.push((start, len));
         start += len;
     }
-    let tail = bounds - (index - locator).div_ceil(PAGE) * 8;
-    Map { salt: Footer::new_salt(SEED, NUMBER), blocks, locator, index, tail, footer }
+    blocks.retain(|(_, len)| *len > 0);
+    let salt = Footer::new_salt(SEED, NUMBER);
+    let grid = 1 << (word(bytes, footer + 128) as u32);
+    Map { salt, blocks, packed, locator, index, tail, footer, grid }
 }
 
 /// Makes every checksum right, as somebody who wants to do harm would.
@@ -138,10 +179,15 @@ fn mend(bytes: &mut [u8], map: &Map) {
     };
     for &(start, len) in &map.blocks {
         // A block may claim other cells than it has; a claim that fits is what is checked.
-        let claimed = word(bytes, start + 8) as u32 as usize * GRID;
-        let len = if claimed > 0 && claimed <= map.locator - start { claimed } else { len };
+        let claimed = word(bytes, start + 8) as u32 as usize * map.grid;
+        let fits = claimed > 0 && claimed <= map.locator - start && map.packed.is_empty();
+        let len = if fits { claimed } else { len };
         let checksum =
-            block_checksum(&[&bytes[start..start + len]], GRID, page_seed(map.salt, start));
+            block_checksum(&[&bytes[start..start + len]], map.grid, page_seed(map.salt, start));
+        put(bytes, start, checksum);
+    }
+    for &(start, len) in &map.packed {
+        let checksum = checksum64(&bytes[start + 8..start + len], page_seed(map.salt, start));
         put(bytes, start, checksum);
     }
     for (page, start) in (map.locator..map.index).step_by(PAGE).enumerate() {
@@ -154,8 +200,8 @@ fn mend(bytes: &mut [u8], map: &Map) {
     let tail = checksum64(&bytes[map.tail..map.footer], mix64(map.salt, 2));
     put(bytes, map.footer + 104, tail);
     let seed = mix64(3, 1 << 32 | FOOTER_LEN as u64);
-    let footer = checksum64(&bytes[map.footer..map.footer + 128], seed);
-    put(bytes, map.footer + 128, footer);
+    let footer = checksum64(&bytes[map.footer..map.footer + 136], seed);
+    put(bytes, map.footer + 136, footer);
 }
 
 /// Does everything that can be done; any answer is good that comes, and no table is larger than its
@@ -186,7 +232,12 @@ fn exercise(built: &Built) -> bool {
 
 #[test]
 fn nonsense_behind_right_checksums_is_survived() {
-    let built = sample(true);
+    survive_nonsense(&sample(true), 1);
+    survive_nonsense(&packed_sample(LZ4), 5);
+    survive_nonsense(&packed_sample(ZSTD), 5);
+}
+
+fn survive_nonsense(built: &Built, step: usize) {
     let bytes = built.bytes();
     let map = map_of(&bytes);
     let mut same = bytes.clone();
@@ -199,12 +250,18 @@ fn nonsense_behind_right_checksums_is_survived() {
         change(&mut hostile);
         mend(&mut hostile, &map);
         built.overwrite(0, &hostile);
-        accepted += usize::from(exercise(&built));
+        accepted += usize::from(exercise(built));
         cases += 1;
     };
-    for at in 0..bytes.len() {
-        let large = map.blocks.last().unwrap().0 + 60..map.locator - 16;
-        if large.contains(&at) && !at.is_multiple_of(911) {
+    // Where nothing but the bytes of large values are.
+    let large = |at: usize| {
+        map.blocks.iter().any(|&(start, len)| {
+            let first = if map.packed.is_empty() { map.blocks.last().unwrap().0 } else { start };
+            start >= first && (start + 60..start + len - 16).contains(&at)
+        })
+    };
+    for at in (0..bytes.len()).step_by(step) {
+        if large(at) && !at.is_multiple_of(911) {
             continue;
         }
         attempt(&|hostile| hostile[at] ^= 1 << (mix64(at as u64, 1) % 8));
@@ -217,7 +274,7 @@ fn nonsense_behind_right_checksums_is_survived() {
             attempt(&|hostile| hostile[at] = 0);
         }
     }
-    for round in 0..2000 {
+    for round in 0..2000 / step as u64 {
         attempt(&|hostile| {
             for change in 0..=round % 20 {
                 let random = mix64(round, change);

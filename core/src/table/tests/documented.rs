@@ -8,7 +8,7 @@ use crate::table::format::{
 };
 use crate::table::index;
 use crate::table::locator::{LINE_LEN, POSITION_LIMIT, build, home, home_lines, size_bytes};
-use crate::types::Kind;
+use crate::types::{Compression, Kind};
 
 /// The version that every such file carries.
 pub(crate) const VERSION: u32 = FORMAT_VERSION;
@@ -41,6 +41,8 @@ pub(crate) fn samples() -> Vec<Sample> {
 fn footer() -> Sample {
     let footer = Footer {
         grid_shift: 14,
+        compression: Compression::Zstd,
+        data_len: 15,
         number: 32,
         salt: Footer::new_salt(0x5EED, 32),
         cells: 1,
@@ -61,9 +63,9 @@ fn footer() -> Sample {
     let magic = u64::from_le_bytes(*b"toykvTBL");
     let database = checksum64(b"toykvTBL", 0x5EED);
     let (version, len) = (u64::from(FORMAT_VERSION), FOOTER_LEN as u64);
-    let sum = checksum64(&bytes[..128], mix64(3, version << 32 | len));
+    let sum = checksum64(&bytes[..136], mix64(3, version << 32 | len));
     let mut fields = vec![32, mix64(0x5EED, 32), database];
-    fields.extend([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 10, 11, 14, 0, sum, version, len, magic]);
+    fields.extend([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15, 10, 11, 14, 2, sum, version, len, magic]);
     ("Footer", bytes, fields)
 }
 

@@ -7,6 +7,17 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// How tables are built, and the size of the cache.
+fn making() -> impl Strategy<Value = (Codec, u64, bool)> {
+    let codec = prop::sample::select(&[PLAIN, LZ4, ZSTD]);
+    (codec, prop::sample::select(&[0, 20_000, 1 << 20]), any::<bool>())
+}
+
+fn build_as((codec, cache, direct): (Codec, u64, bool), items: Vec<Item>) -> Built {
+    let access = TableAccess { cache: Arc::new(Cache::new(cache)), direct };
+    Built { access, ..build_with(items, codec) }
+}
+
 /// Keys that share prefixes, repeat, and are prefixes of each other.
 fn keys() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -85,8 +96,12 @@ proptest! {
     })]
 
     #[test]
-    fn gets_see_what_the_map_has_at_every_seqno(items in entries(), absent in keys()) {
-        let built = build(items);
+    fn gets_see_what_the_map_has_at_every_seqno(
+        items in entries(),
+        absent in keys(),
+        making in making(),
+    ) {
+        let built = build_as(making, items);
         let table = built.open().unwrap();
         let keys = built.items.iter().map(|item| &item.key).chain([&absent]);
         for key in keys {
@@ -101,8 +116,13 @@ proptest! {
     }
 
     #[test]
-    fn cursors_move_as_the_map_does(items in entries(), steps in steps(), buffered: bool) {
-        let built = build(items);
+    fn cursors_move_as_the_map_does(
+        items in entries(),
+        steps in steps(),
+        buffered: bool,
+        making in making(),
+    ) {
+        let built = build_as(making, items);
         let mut iter = built.iter(if buffered { IterMode::Buffered } else { IterMode::Mapped });
         let mut at = None;
         for next in &steps {

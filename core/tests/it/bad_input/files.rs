@@ -164,8 +164,8 @@ fn table_of(bytes: &mut [u8], version: u32) {
     bytes[at..at + 4].copy_from_slice(&version.to_le_bytes());
     let len = bytes.len();
     if bytes.ends_with(b"toykvTBL") {
-        let seed = mix64(3, u64::from(version) << 32 | 152);
-        let sum = xxh3_64_with_seed(&bytes[len - 152..len - 24], seed);
+        let seed = mix64(3, u64::from(version) << 32 | 160);
+        let sum = xxh3_64_with_seed(&bytes[len - 160..len - 24], seed);
         bytes[len - 24..len - 16].copy_from_slice(&sum.to_le_bytes());
     } else {
         let sum = xxh3_64_with_seed(&bytes[len - 160..len - 8], 3);

@@ -47,6 +47,9 @@ fn options(settings: &Settings) -> Options {
         .value_threshold_bytes(settings.value_threshold_bytes)
         .space_amplification_percent(settings.space_amplification_percent)
         .durability(settings.durability)
+        .compression(settings.compression)
+        .cache_size_bytes(settings.cache_size_bytes)
+        .io(settings.io)
 }
 
 /// A scan and what it must show, in its direction, with its place between two entries.

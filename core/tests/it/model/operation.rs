@@ -119,6 +119,9 @@ pub(super) struct Settings {
     pub(super) value_threshold_bytes: u64,
     pub(super) space_amplification_percent: u64,
     pub(super) durability: toykv::Durability,
+    pub(super) compression: toykv::Compression,
+    pub(super) cache_size_bytes: u64,
+    pub(super) io: toykv::IoMode,
 }
 
 fn key() -> impl Strategy<Value = Key> {
@@ -178,15 +181,31 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 
 fn settings() -> impl Strategy<Value = Settings> {
     use toykv::Durability::{Interval, Process, Sync};
+    use toykv::{Compression, IoMode};
     let size = select(vec![64u64 << 10, 100_000, 256 << 10]);
     let threshold = select(vec![64u64, 120, 1024, 1 << 20]);
     let space = select(vec![110u64, 150, 1000]);
-    (size, threshold, space, select(vec![Process, Interval, Interval, Sync])).prop_map(
-        |(memtable_size_bytes, value_threshold_bytes, percent, durability)| Settings {
-            memtable_size_bytes,
-            value_threshold_bytes,
-            space_amplification_percent: percent,
+    let durability = select(vec![Process, Interval, Interval, Sync]);
+    let compression = select(vec![Compression::None, Compression::Lz4, Compression::Zstd]);
+    let cache = select(vec![0, 40_000, 1 << 20]);
+    let io = select(vec![IoMode::Mapped, IoMode::Direct]);
+    ((size, threshold, space), durability, compression, cache, io).prop_map(
+        |(
+            (memtable_size_bytes, value_threshold_bytes, percent),
             durability,
+            compression,
+            cache,
+            io,
+        )| {
+            Settings {
+                memtable_size_bytes,
+                value_threshold_bytes,
+                space_amplification_percent: percent,
+                durability,
+                compression,
+                cache_size_bytes: cache,
+                io,
+            }
         },
     )
 }

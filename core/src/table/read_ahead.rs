@@ -1,0 +1,156 @@
+//! Reading blocks in large pieces (layer L3), for whoever reads all of a table: neither map nor
+//! cache is touched, and every block is checked whenever it is read.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::fs::File;
+use crate::table::block::Block;
+use crate::table::loaded::Held;
+use crate::table::packed::Place;
+use crate::table::parts::Parts;
+use crate::types::Compression;
+
+/// Bytes read at once, unless told otherwise: at most, and at least.
+const READ_AHEAD: usize = 512 << 10;
+const LEAST_READ_AHEAD: usize = 128 << 10;
+
+/// A piece of the file, and the current block.
+pub(super) struct ReadAhead {
+    file: Arc<dyn File>,
+    /// Bytes read at once.
+    most: usize,
+    bytes: Vec<u8>,
+    /// Offset in the file of the first byte.
+    start: usize,
+    current: Current,
+    /// A decompressed block.
+    restored: Vec<u8>,
+}
+
+/// Where the current block is.
+enum Current {
+    /// In the piece, from this offset of the file.
+    Piece(usize),
+    /// In `restored`.
+    Restored,
+    /// It is larger than a piece.
+    Large(Held),
+}
+
+impl ReadAhead {
+    /// Reads from `file`, in which the blocks of a table are.
+    pub(super) fn new(file: Arc<dyn File>) -> ReadAhead {
+        let (bytes, restored) = (Vec::new(), Vec::new());
+        ReadAhead { file, most: READ_AHEAD, bytes, start: 0, current: Current::Restored, restored }
+    }
+
+    /// Reads so many bytes at once; some blocks of the largest grid at least.
+    pub(super) fn set_most(&mut self, bytes: usize) {
+        self.most = bytes.clamp(LEAST_READ_AHEAD, READ_AHEAD);
+    }
+
+    /// The current block's bytes, `len` of them.
+    #[inline]
+    pub(super) fn block<'a>(&'a self, parts: &'a Parts, len: usize) -> &'a [u8] {
+        match &self.current {
+            Current::Piece(offset) => self.at(*offset, len),
+            Current::Restored => &self.restored,
+            Current::Large(held) => held.bytes(parts, len),
+        }
+    }
+
+    /// Makes the block in a cell the current one.
+    pub(super) fn load<'a>(&'a mut self, parts: &'a Parts, cell: usize) -> Result<Block<'a>> {
+        if parts.is_packed() { self.load_packed(parts, cell) } else { self.load_plain(parts, cell) }
+    }
+
+    fn load_plain<'a>(&'a mut self, parts: &'a Parts, cell: usize) -> Result<Block<'a>> {
+        let shift = parts.grid_shift();
+        let (start, grid) = (cell << shift, 1 << shift);
+        self.reach(parts, start, grid)?;
+        if Block::parse(self.rest(start), shift).is_none() && start != self.start {
+            self.fill(parts, start)?;
+        }
+        match Block::parse(self.rest(start), shift) {
+            None => self.load_large(parts, cell),
+            Some(block) => {
+                let len = block.shape().len;
+                self.current = Current::Piece(start);
+                self.check(parts, cell, start, len)
+            }
+        }
+    }
+
+    fn load_packed<'a>(&'a mut self, parts: &'a Parts, cell: usize) -> Result<Block<'a>> {
+        let place = parts.place(cell)?;
+        let Place { offset, len, raw_len, compression } = place;
+        if len > self.most {
+            return self.load_large(parts, cell);
+        }
+        self.reach(parts, offset, len)?;
+        if compression == Compression::None {
+            self.current = Current::Piece(offset);
+            return self.check(parts, cell, offset, len);
+        }
+        self.current = Current::Restored;
+        let mut restored = std::mem::take(&mut self.restored);
+        restored.clear();
+        restored.resize(raw_len, 0);
+        parts.restore_into(self.at(offset, len), cell, &place, &mut restored)?;
+        self.restored = restored;
+        let block = Block::parse(&self.restored, parts.grid_shift());
+        let block = block.filter(|block| block.bytes().len() == raw_len);
+        block.ok_or_else(|| parts.damaged(cell))
+    }
+
+    /// Checks the block in the piece at `offset`.
+    fn check<'a>(
+        &'a self,
+        parts: &'a Parts,
+        cell: usize,
+        offset: usize,
+        len: usize,
+    ) -> Result<Block<'a>> {
+        let (shift, seed) = (parts.grid_shift(), parts.block_seed(offset));
+        let block = Block::parse(self.at(offset, len), shift);
+        let right = |block: &Block<'_>| block.bytes().len() == len && block.verify(shift, seed);
+        block.filter(right).ok_or_else(|| parts.damaged(cell))
+    }
+
+    fn load_large<'a>(&'a mut self, parts: &'a Parts, cell: usize) -> Result<Block<'a>> {
+        let loaded = parts.load(cell, false)?;
+        let shape = loaded.block().shape();
+        let held = Held::of(loaded, parts, cell)?;
+        self.current = Current::Large(held);
+        Ok(Block::parsed(self.block(parts, shape.len), shape))
+    }
+
+    /// Reads ahead unless `len` bytes from `start` are there.
+    fn reach(&mut self, parts: &Parts, start: usize, len: usize) -> Result<()> {
+        if self.at(start, len).is_empty() {
+            // Going backwards, the block is the last of what is read.
+            let back = start < self.start;
+            let from = if back { (start + len).saturating_sub(self.most) } else { start };
+            self.fill(parts, from)?;
+        }
+        Ok(())
+    }
+
+    fn at(&self, start: usize, len: usize) -> &[u8] {
+        let from = start.wrapping_sub(self.start);
+        self.bytes.get(from..from.wrapping_add(len)).unwrap_or(&[])
+    }
+
+    fn rest(&self, start: usize) -> &[u8] {
+        self.bytes.get(start.wrapping_sub(self.start)..).unwrap_or(&[])
+    }
+
+    /// Reads ahead from an offset.
+    fn fill(&mut self, parts: &Parts, from: usize) -> Result<()> {
+        let len = parts.layout().data_end.saturating_sub(from).min(self.most);
+        self.bytes.resize(len, 0);
+        self.start = from;
+        self.file.read_at(&mut self.bytes, from as u64).inspect_err(|_| self.bytes.clear())
+    }
+}
