@@ -8,7 +8,7 @@ use super::lookup::Found;
 use super::state::{Engine, lock};
 use crate::batch::BatchEntry;
 use crate::error::Result;
-use crate::key::put_prefix;
+use crate::key::LookupKey;
 use crate::options::WriteOptions;
 use crate::types::{DEFAULT_KEYSPACE, Kind};
 use crate::vlog::FrameSize;
@@ -24,8 +24,11 @@ impl Engine {
         self.check_open()?;
         let mut writer = lock(self.writer()?);
         let (view, seqno) = self.pin(None)?;
-        let lower = writer.low.clone().unwrap_or_else(|| prefix(0));
-        let upper = writer.high.clone().unwrap_or_else(|| prefix(1));
+        let bound = |known: &Option<Vec<u8>>, above| match known {
+            Some(key) => LookupKey::encoded(key),
+            None => LookupKey::start_of(DEFAULT_KEYSPACE + above),
+        };
+        let (lower, upper) = (bound(&writer.low, 0), bound(&writer.high, 1));
         let mut cursor = TreeCursor::new(view, seqno, lower, upper);
         if first {
             cursor.seek_to_first()?
@@ -54,11 +57,4 @@ impl Engine {
         self.settle(seqno, options)?;
         Ok(Some(taken))
     }
-}
-
-/// The prefix of the default keyspace, or of the one `above` it.
-fn prefix(above: u32) -> Vec<u8> {
-    let mut key = Vec::new();
-    put_prefix(&mut key, DEFAULT_KEYSPACE + above);
-    key
 }

@@ -143,8 +143,7 @@ impl Index {
             let node = start as usize + position * NODE as usize;
             let node = bytes.get(node * 8..)?.first_chunk::<{ NODE as usize * 8 }>()?;
             let (numbers, _) = node.as_chunks::<8>();
-            let less: usize =
-                numbers.iter().map(|n| usize::from(u64::from_le_bytes(*n) < target)).sum();
+            let less = numbers.partition_point(|number| u64::from_le_bytes(*number) < target);
             below = position * NODE as usize + less;
             position = below.saturating_sub(1);
         }

@@ -9,7 +9,7 @@ use crate::checksum::{checksum64, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, Result};
 use crate::fs::Region;
-use crate::table::block::{Block, common_prefix};
+use crate::table::block::{Block, common_prefix, prefetch};
 use crate::table::format::{Footer, INDEX_SEED, Layout, PAGE, TAIL_SEED, page_seed};
 use crate::table::locator::{LINE_LEN, Line};
 
@@ -254,17 +254,4 @@ impl Parts {
     pub(super) fn damaged(&self, cell: usize) -> Error {
         self.corrupt(cell << self.grid_shift, "block is damaged")
     }
-}
-
-/// Asks the processor to load a cache line.
-#[inline]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing into the program and cannot fault at any address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
