@@ -90,4 +90,14 @@ impl View {
             }
         }
     }
+
+    /// Asks for what `get` will touch next, when what [`View::prefetch`] asked for has come.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, key: &[u8], hash: u64) {
+        for run in &self.version.runs {
+            if let Some(table) = run.table_for(key) {
+                table.prefetch_entry(hash);
+            }
+        }
+    }
 }
