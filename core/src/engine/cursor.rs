@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use super::lookup::{Found, Owner};
 use super::view::{MemPart, View};
 use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
@@ -87,23 +86,6 @@ impl TreeCursor {
                 Ok(self.view.resolve(self.key(), child.iter().value())?.value)
             }
             Child::Run(child) => Ok(child.iter().value()),
-        }
-    }
-
-    /// The value with what keeps it in memory.
-    #[inline]
-    pub(crate) fn found(&self) -> Result<Found<'_>> {
-        match self.merge.current() {
-            Child::Mem(child) => {
-                Ok(Found { value: child.value()?, owner: Owner::Segment(&child.part.segment) })
-            }
-            Child::Run(child) if child.kind() == Kind::Pointer => {
-                self.view.resolve(self.key(), child.iter().value())
-            }
-            Child::Run(child) => {
-                let (_, table) = &child.view.version.runs[child.run].tables[child.table];
-                Ok(Found { value: child.iter().value(), owner: Owner::Table(table) })
-            }
         }
     }
 

@@ -107,7 +107,7 @@ impl Engine {
         hooks::reach(&self.env.dir, "large batch: committed");
         writer.part = part;
         writer.next_seqno = last + 1;
-        (writer.low, writer.high) = (None, None);
+        writer.forget_ends();
         drop(writer);
         super::wake::wake_compaction(self);
         Ok(last)

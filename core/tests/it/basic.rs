@@ -132,6 +132,39 @@ fn popping_from_both_ends_empties_the_database_in_order() {
 }
 
 #[test]
+fn pops_see_what_was_put_and_deleted_before_keys_that_were_looked_up_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    let put = |key: &str| assert!(db.put(key.as_bytes(), key.as_bytes()).unwrap() > 0);
+    let pop = |first: bool| {
+        let (key, value) = if first { db.pop_first() } else { db.pop_last() }.unwrap()?;
+        assert_eq!(key, &value[..]);
+        Some(String::from_utf8(key).unwrap())
+    };
+    let popped = |first: bool, count| (0..count).filter_map(|_| pop(first)).collect::<Vec<_>>();
+    (100..200).for_each(|number| put(&number.to_string()));
+    assert_eq!(popped(true, 5), ["100", "101", "102", "103", "104"]);
+    db.delete(b"105").unwrap();
+    put("1065");
+    put("107");
+    assert_eq!(popped(true, 4), ["106", "1065", "107", "108"]);
+    put("0");
+    assert_eq!(popped(true, 2), ["0", "109"]);
+    assert_eq!(popped(false, 5), ["199", "198", "197", "196", "195"]);
+    db.delete(b"194").unwrap();
+    put("1935");
+    put("300");
+    db.flush().unwrap();
+    assert_eq!(popped(false, 4), ["300", "1935", "193", "192"]);
+    for number in 111..191 {
+        db.delete(number.to_string().as_bytes()).unwrap();
+    }
+    assert_eq!(popped(true, 3), ["110", "191"]);
+    put("7");
+    assert_eq!(popped(false, 2), ["7"]);
+}
+
+#[test]
 fn the_progress_callback_of_a_compaction_may_use_the_database() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path().join("db"), &small()).unwrap();
