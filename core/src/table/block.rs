@@ -264,7 +264,7 @@ impl<'a> Block<'a> {
 
 /// Asks the processor to load a cache line.
 #[inline]
-pub(super) fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing into the program and cannot fault at any address.
     unsafe {

@@ -25,6 +25,7 @@ mod tests;
 #[cfg(test)]
 mod verify;
 
+pub(crate) use block::prefetch;
 pub(crate) use builder::{TableBuilder, TableParams};
 pub(crate) use iterator::{IterMode, TableIter};
 pub(crate) use reader::Table;

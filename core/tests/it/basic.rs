@@ -1,5 +1,6 @@
 //! The API on a real directory.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use toykv::{Db, Options, ScanOptions, WriteBatch, WriteOptions};
@@ -162,6 +163,44 @@ fn pops_see_what_was_put_and_deleted_before_keys_that_were_looked_up_already() {
     assert_eq!(popped(true, 3), ["110", "191"]);
     put("7");
     assert_eq!(popped(false, 2), ["7"]);
+}
+
+#[test]
+fn a_batch_that_two_threads_build_is_there_whole_and_its_last_entries_win() {
+    const COUNT: u64 = 9_000;
+    for in_order in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), &small()).unwrap();
+        let user_key = |number: u64| match in_order {
+            true => number.to_be_bytes().to_vec(),
+            false => key(number),
+        };
+        let value = |number: u64, round: u64| [number, round].map(u64::to_be_bytes).concat();
+        let mut batch = WriteBatch::new();
+        for number in 0..COUNT {
+            batch.put(&user_key(number), &value(number, 0).repeat(256)).unwrap();
+        }
+        if !in_order {
+            (0..COUNT).step_by(3).for_each(|n| batch.put(&user_key(n), &value(n, 1)).unwrap());
+            (0..COUNT).step_by(7).for_each(|n| batch.delete(&user_key(n)).unwrap());
+        }
+        let last = db.write(&batch).unwrap();
+        assert_eq!(last, batch.len() as u64);
+        let expected: BTreeMap<Vec<u8>, Vec<u8>> = (0..COUNT)
+            .filter(|number| in_order || number % 7 != 0)
+            .map(|number| match in_order || number % 3 != 0 {
+                true => (user_key(number), value(number, 0).repeat(256)),
+                false => (user_key(number), value(number, 1)),
+            })
+            .collect();
+        let found: BTreeMap<_, _> =
+            db.scan(&ScanOptions::new()).unwrap().map(Result::unwrap).collect();
+        assert!(found == expected);
+        assert_eq!(db.len().unwrap(), expected.len() as u64);
+        for (key, value) in expected.iter().step_by(50) {
+            assert_eq!(db.get(key).unwrap().as_deref(), Some(&value[..]));
+        }
+    }
 }
 
 #[test]
