@@ -14,7 +14,10 @@ const MAX_LEVELS: usize = 8;
 
 /// Bytes of the index of so many blocks in so many cells.
 pub(super) fn size_bytes(blocks: u64, cells: u64) -> u64 {
-    let (_, numbers) = levels(blocks);
+    // Asked for every entry of a new table, so it allocates nothing.
+    let level = |len: u64| (len > NODE).then(|| len.div_ceil(NODE));
+    let lens = std::iter::successors((blocks > 0).then_some(blocks), |len| level(*len));
+    let numbers: u64 = lens.map(|len| len.next_multiple_of(NODE)).sum();
     numbers * 8 + if blocks == cells { 0 } else { blocks * 4 }
 }
 
