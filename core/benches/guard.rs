@@ -5,6 +5,7 @@
 //! counts; without it nothing is checked, and the output says so. A workload that needs more than
 //! 5 % more instructions than recorded fails the run; `--record` writes the values of this run.
 //! Values hold for one compiler and one C library, so elsewhere they are shown and not judged.
+//! With `-- --keep DIR` what callgrind wrote stays, for `callgrind_annotate` to show.
 //!
 //! The program prepares databases, runs itself under callgrind, which counts inside of `measured`
 //! only and writes one file for each call, and compares. Only the calling thread is counted.
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let result = match arguments.get(1).map(String::as_str) {
         Some("--fill") => fill(Path::new(&arguments[2])),
         Some("--measure") => measure(Path::new(&arguments[2])),
+        Some("--keep") => kept(Path::new(&arguments[2])),
         _ => guard(arguments.iter().any(|argument| argument == "--record")),
     };
     match result {
@@ -46,6 +48,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prepares and counts in a directory that stays.
+fn kept(dir: &Path) -> Result<()> {
+    prepare(dir)?;
+    for (index, (name, instructions)) in count(dir)?.iter().enumerate() {
+        println!(
+            "{name:<16} {instructions:>10.1} {}",
+            dir.join(format!("count.{}", index + 1)).display()
+        );
+    }
+    Ok(())
 }
 
 /// Prepares, counts, and compares or records.

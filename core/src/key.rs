@@ -36,10 +36,43 @@ impl LookupKey {
     #[cold]
     fn on_heap(keyspace: KeyspaceId, user_key: &[u8]) -> Result<LookupKey> {
         check_key_len(user_key)?;
+        Ok(Self::long(keyspace, user_key))
+    }
+
+    #[cold]
+    fn long(keyspace: KeyspaceId, user_key: &[u8]) -> LookupKey {
         let mut heap = Vec::with_capacity(user_key.len() + 5);
         put_prefix(&mut heap, keyspace);
         heap.extend_from_slice(user_key);
-        Ok(LookupKey { inline: [0; INLINE_LEN], len: 0, heap })
+        LookupKey { inline: [0; INLINE_LEN], len: 0, heap }
+    }
+
+    /// Encodes a bound of a scan, which may be longer than any key.
+    #[inline]
+    pub(crate) fn bound(keyspace: KeyspaceId, user_key: &[u8]) -> LookupKey {
+        match LookupKey::new(keyspace, user_key) {
+            Ok(key) => key,
+            Err(_) => Self::long(keyspace, user_key),
+        }
+    }
+
+    /// The bound above every key of the keyspace before this one: its prefix.
+    #[inline]
+    pub(crate) fn start_of(keyspace: KeyspaceId) -> LookupKey {
+        Self::bound(keyspace, b"")
+    }
+
+    /// A key or bound that is encoded already.
+    pub(crate) fn encoded(encoded: &[u8]) -> LookupKey {
+        let mut key = LookupKey { inline: [0; INLINE_LEN], len: 0, heap: Vec::new() };
+        match key.inline.get_mut(..encoded.len()) {
+            Some(inline) => {
+                inline.copy_from_slice(encoded);
+                key.len = encoded.len();
+            }
+            None => key.heap = encoded.to_vec(),
+        }
+        key
     }
 
     /// The encoded key.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::TreeCursor;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::key::{MAX_ENCODED_KEY_LEN, put_prefix};
+use crate::key::{LookupKey, MAX_ENCODED_KEY_LEN, put_prefix};
 use crate::types::{DEFAULT_KEYSPACE, SeqNo};
 
 /// What a scan covers: everything, forward, unless told otherwise. The setters copy their keys;
@@ -148,10 +148,10 @@ impl Scan {
         at: Option<SeqNo>,
     ) -> Result<Scan> {
         let (view, seqno) = handle.pin(at)?;
-        let lower = encode(&options.lower);
+        let lower = LookupKey::bound(DEFAULT_KEYSPACE, &options.lower);
         let upper = match &options.upper {
-            Some(key) => encode(key),
-            None => end_of_keyspace(),
+            Some(key) => LookupKey::bound(DEFAULT_KEYSPACE, key),
+            None => LookupKey::start_of(DEFAULT_KEYSPACE + 1),
         };
         let limit = options.limit.unwrap_or(u64::MAX);
         Ok(Scan {
@@ -308,19 +308,4 @@ impl fmt::Debug for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scan(reverse: {}, {:?})", self.reverse, self.position)
     }
-}
-
-/// The encoded form of a bound; longer than any key it may be.
-fn encode(user_key: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(user_key.len() + 1);
-    put_prefix(&mut key, DEFAULT_KEYSPACE);
-    key.extend_from_slice(user_key);
-    key
-}
-
-/// Above every key of the default keyspace.
-fn end_of_keyspace() -> Vec<u8> {
-    let mut key = Vec::new();
-    put_prefix(&mut key, DEFAULT_KEYSPACE + 1);
-    key
 }

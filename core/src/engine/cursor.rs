@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use super::lookup::{Found, Owner};
 use super::view::{MemPart, View};
-use crate::cache::Bytes;
 use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
+use crate::key::LookupKey;
 use crate::memtable::{MemEntry, MemIter};
 use crate::table::{IterMode, TableIter};
 use crate::types::{Kind, SeqNo};
@@ -19,12 +18,10 @@ use crate::types::{Kind, SeqNo};
 pub(crate) struct TreeCursor {
     view: Arc<View>,
     merge: Merge<Child>,
-    /// Several children may hold the same key.
-    several: bool,
     /// Encoded, inclusive.
-    lower: Vec<u8>,
+    lower: LookupKey,
     /// Encoded, exclusive.
-    upper: Vec<u8>,
+    upper: LookupKey,
     /// First eight bytes of the bounds, which decide for nearly every key.
     lower_head: u64,
     upper_head: u64,
@@ -36,25 +33,28 @@ pub(crate) struct TreeCursor {
 
 impl TreeCursor {
     /// A cursor over keys in `lower..upper` at `seqno`; invalid until a seek.
-    pub(crate) fn new(view: Arc<View>, seqno: SeqNo, lower: Vec<u8>, upper: Vec<u8>) -> TreeCursor {
+    pub(crate) fn new(
+        view: Arc<View>,
+        seqno: SeqNo,
+        lower: LookupKey,
+        upper: LookupKey,
+    ) -> TreeCursor {
+        let (from, to) = (lower.as_bytes(), upper.as_bytes());
         let mut children = Vec::with_capacity(view.parts.len() + view.version.runs.len());
         for part in view.parts.iter().filter(|part| !part.memtable.is_empty()) {
             children.push(Child::Mem(MemChild::new(part, seqno)));
         }
         for (index, run) in view.version.runs.iter().enumerate() {
-            let first = run.position(&lower);
-            let overlaps = |at: usize| *run.tables[at].0.smallest < *upper;
-            if first < run.tables.len() && overlaps(first) {
+            let first = run.tables.get(run.position(from));
+            if first.is_some_and(|(meta, _)| *meta.smallest < *to) {
                 children.push(Child::Run(RunChild::new(Arc::clone(&view), index, seqno)));
             }
         }
-        let several = children.len() > 1;
         let merge = Merge::new(children);
-        let (lower_head, upper_head) = (head_of(&lower), head_of(&upper));
+        let (lower_head, upper_head) = (head_of(from), head_of(to));
         TreeCursor {
             view,
             merge,
-            several,
             lower,
             upper,
             lower_head,
@@ -90,29 +90,11 @@ impl TreeCursor {
         }
     }
 
-    /// The value with what keeps it in memory.
-    #[inline]
-    pub(crate) fn found(&self) -> Result<Found<'_>> {
-        match self.merge.current() {
-            Child::Mem(child) => {
-                let value = Bytes::Mapped(child.value()?);
-                Ok(Found { value, owner: Owner::Segment(&child.part.segment) })
-            }
-            Child::Run(child) if child.kind() == Kind::Pointer => {
-                self.view.resolve(self.key(), child.iter().value())
-            }
-            Child::Run(child) => {
-                let (_, table) = &child.view.version.runs[child.run].tables[child.table];
-                Ok(Found { value: child.iter().value_bytes(), owner: Owner::Table(table) })
-            }
-        }
-    }
-
     /// To the first entry at or above `key` within the bounds.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.valid = false;
         self.forward = true;
-        let from = key.max(self.lower.as_slice());
+        let from = key.max(self.lower.as_bytes());
         self.merge.seek(from)?;
         self.settle()
     }
@@ -121,7 +103,7 @@ impl TreeCursor {
     pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.valid = false;
         self.forward = false;
-        let from = key.min(self.upper.as_slice());
+        let from = key.min(self.upper.as_bytes());
         self.merge.seek_before(from)?;
         self.settle()
     }
@@ -135,7 +117,7 @@ impl TreeCursor {
     pub(crate) fn seek_to_last(&mut self) -> Result<()> {
         self.valid = false;
         self.forward = false;
-        self.merge.seek_before(&self.upper)?;
+        self.merge.seek_before(self.upper.as_bytes())?;
         self.settle()
     }
 
@@ -147,9 +129,7 @@ impl TreeCursor {
             above.push(0);
             return self.seek(&above);
         }
-        self.valid = false;
-        self.leave_key()?;
-        self.settle()
+        self.advance()
     }
 
     /// One entry down. Only on an entry.
@@ -159,17 +139,29 @@ impl TreeCursor {
             let key = self.merge.key().to_vec();
             return self.seek_before(&key);
         }
+        self.advance()
+    }
+
+    /// One entry on in the direction of the cursor.
+    #[inline(always)]
+    fn advance(&mut self) -> Result<()> {
         self.valid = false;
         self.leave_key()?;
+        if self.merge.valid() && self.merge.current().kind() != Kind::Delete {
+            self.valid = self.is_inside();
+            return Ok(());
+        }
         self.settle()
     }
 
     /// Moves every child off the current key.
-    #[inline]
+    #[inline(always)]
     fn leave_key(&mut self) -> Result<()> {
-        if !self.several {
-            return self.merge.advance();
-        }
+        if self.merge.may_repeat() { self.leave_repeated_key() } else { self.merge.advance() }
+    }
+
+    /// As leave_key, where several children may hold the key.
+    fn leave_repeated_key(&mut self) -> Result<()> {
         self.key.clear();
         self.key.extend_from_slice(self.merge.key());
         self.merge.advance()?;
@@ -185,15 +177,14 @@ impl TreeCursor {
         let head = self.merge.head();
         if self.forward {
             head < self.upper_head
-                || (head == self.upper_head && self.merge.key() < self.upper.as_slice())
+                || (head == self.upper_head && self.merge.key() < self.upper.as_bytes())
         } else {
             head > self.lower_head
-                || (head == self.lower_head && self.merge.key() >= self.lower.as_slice())
+                || (head == self.lower_head && self.merge.key() >= self.lower.as_bytes())
         }
     }
 
     /// Passes over tombstones; ends at the bounds.
-    #[inline]
     fn settle(&mut self) -> Result<()> {
         while self.merge.valid() {
             if !self.is_inside() {
@@ -238,14 +229,14 @@ impl Cursor for Child {
             Child::Run(child) => child.seek_before(key),
         }
     }
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<()> {
         match self {
             Child::Mem(child) => child.next(),
             Child::Run(child) => child.next(),
         }
     }
-    #[inline]
+    #[inline(always)]
     fn prev(&mut self) -> Result<()> {
         match self {
             Child::Mem(child) => child.prev(),
@@ -384,10 +375,13 @@ impl RunChild {
         self.settle_backward()
     }
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Result<()> {
         let Some(iter) = &mut self.iter else { return Ok(()) };
         iter.next()?;
+        if is_lone(iter, self.seqno) {
+            return Ok(());
+        }
         while iter.valid() && iter.is_older_version() {
             iter.next()?;
         }
@@ -403,13 +397,15 @@ impl RunChild {
             iter.seek_before(&self.key)?;
         } else {
             iter.prev()?;
+            if is_lone(iter, self.seqno) {
+                return Ok(());
+            }
             to_newest(iter, &mut self.key)?;
         }
         self.settle_backward()
     }
 
     /// From an entry whose newer versions are out of the way to one that the reader sees.
-    #[inline]
     fn settle_forward(&mut self) -> Result<()> {
         while let Some(iter) = &mut self.iter {
             while iter.valid() {
@@ -427,7 +423,6 @@ impl RunChild {
     }
 
     /// From the newest version of a key to one that the reader sees, of this or a lower key.
-    #[inline]
     fn settle_backward(&mut self) -> Result<()> {
         while let Some(iter) = &mut self.iter {
             while iter.valid() {
@@ -461,8 +456,13 @@ impl RunChild {
     }
 }
 
-/// From the oldest version of a key to its newest.
+/// Whether an iterator is on the newest version of a key and a reader at `seqno` sees it.
 #[inline]
+fn is_lone(iter: &TableIter, seqno: SeqNo) -> bool {
+    iter.valid() && !iter.is_older_version() && iter.seqno() <= seqno
+}
+
+/// From the oldest version of a key to its newest.
 fn to_newest(iter: &mut TableIter, scratch: &mut Vec<u8>) -> Result<()> {
     if iter.valid() && iter.is_older_version() {
         scratch.clear();

@@ -99,18 +99,13 @@ impl View {
     }
 
     /// The separated value that `pointer`, as a table stores it, leads to.
-    #[inline]
-    pub(crate) fn resolve(&self, key: &[u8], pointer: &[u8]) -> Result<Found<'_>> {
-        self.resolve_as::<false>(key, pointer)
-    }
-
     #[inline(always)]
     fn resolve_as<const PART: bool>(&self, key: &[u8], pointer: &[u8]) -> Result<Found<'_>> {
         let (value, segment) = self.resolve_mapped::<PART>(key, pointer)?;
         Ok(Found { value: Bytes::Mapped(value), owner: Owner::Segment(segment) })
     }
 
-    /// As resolve: the value in the segment's map, and the segment.
+    /// As resolve_as: the value in the segment's map, and the segment.
     #[inline]
     pub(crate) fn resolve_mapped<const PART: bool>(
         &self,
@@ -134,6 +129,16 @@ impl View {
         for run in &self.version.runs {
             if let Some(table) = run.table_for(key) {
                 table.prefetch(hash);
+            }
+        }
+    }
+
+    /// Asks for what `get` will touch next, when what [`View::prefetch`] asked for has come.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, key: &[u8], hash: u64) {
+        for run in &self.version.runs {
+            if let Some(table) = run.table_for(key) {
+                table.prefetch_entry(hash);
             }
         }
     }

@@ -124,7 +124,7 @@ impl Engine {
         writer.part = part;
         writer.next_seqno = last + 1;
         Counters::add(&self.env.counters.user_bytes, sorted.user_bytes);
-        (writer.low, writer.high) = (None, None);
+        writer.forget_ends();
         drop((waiting, writer));
         super::wake::wake_compaction(self);
         Ok(last)

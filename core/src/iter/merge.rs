@@ -68,6 +68,16 @@ impl<C: Cursor> Merge<C> {
         !self.heap.is_empty()
     }
 
+    /// False when no other child is on the current key. Only where there is a current entry.
+    ///
+    /// Heads on the way from the top of the heap down to an equal one are all equal, so the two
+    /// below the top decide.
+    #[inline]
+    pub(crate) fn may_repeat(&self) -> bool {
+        let head = self.heap[0].head;
+        self.heap.iter().take(3).skip(1).any(|other| other.head == head)
+    }
+
     /// The key of the current entry.
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
@@ -97,7 +107,7 @@ impl<C: Cursor> Merge<C> {
     }
 
     /// One entry onward in the direction of the last seek.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn advance(&mut self) -> Result<()> {
         let top = self.heap[0].child as usize;
         let child = &mut self.children[top];

@@ -21,6 +21,9 @@ pub(super) const LONG_SUFFIX: usize = 63;
 /// Value lengths from here on are stored after the entry's head.
 pub(super) const LONG_VALUE: usize = 2047;
 
+/// Cache lines that a seek asks for at once; a cursor asks for more as it goes.
+const PREFETCHED_LINES: usize = 6;
+
 /// A block, its header taken apart.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
@@ -223,6 +226,7 @@ impl<'a> Block<'a> {
             Ordering::Equal => {}
         }
         let (mut low, mut high) = self.narrow(rest)?;
+        self.prefetch_entries(low);
         while low < high {
             let middle = low + (high - low) / 2;
             let entry = self.entry(middle)?;
@@ -233,6 +237,15 @@ impl<'a> Block<'a> {
             }
         }
         Some(low)
+    }
+
+    /// Starts to load some entries from this index on, for who reads on after a seek.
+    #[inline]
+    fn prefetch_entries(&self, index: usize) {
+        let offset = self.shape.entry_offset(self.bytes, index).unwrap_or(0);
+        for line in 0..PREFETCHED_LINES {
+            prefetch(self.bytes.as_ptr().wrapping_add(offset + 64 * line));
+        }
     }
 
     /// The range of entries that the hints cannot tell from a key suffix: those before it are
@@ -246,13 +259,11 @@ impl<'a> Block<'a> {
             return Some((0, 0));
         }
         let hint = spread(target - base, header[24]);
-        let (mut below, mut upto) = (0u32, 0u32);
-        for &stored in self.hints()? {
-            below += u32::from(stored < hint);
-            upto += u32::from(stored <= hint);
-        }
-        let low = if hint > 0 { below as usize + 1 } else { 0 };
-        Some((low, upto as usize + 1))
+        let hints = self.hints()?;
+        let below = hints.partition_point(|stored| *stored < hint);
+        let equal = hints.iter().skip(below).take_while(|stored| **stored == hint).count();
+        let low = if hint > 0 { below + 1 } else { 0 };
+        Some((low, below + equal + 1))
     }
 
     /// How the first entry compares with (key, sequence number `delta`).
@@ -261,6 +272,19 @@ impl<'a> Block<'a> {
         let stored = self.prefix().iter().chain(entry.suffix);
         Some(stored.cmp(key.iter()).then(delta.cmp(&entry.delta)))
     }
+}
+
+/// Asks the processor to load a cache line.
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing into the program and cannot fault at any address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// True when `key` is the first `split` bytes of `front` and then those of `back` from there; all

@@ -14,7 +14,10 @@ const MAX_LEVELS: usize = 8;
 
 /// Bytes of the index of so many blocks in so many cells.
 pub(super) fn size_bytes(blocks: u64, cells: u64) -> u64 {
-    let (_, numbers) = levels(blocks);
+    // Asked for every entry of a new table, so it allocates nothing.
+    let level = |len: u64| (len > NODE).then(|| len.div_ceil(NODE));
+    let lens = std::iter::successors((blocks > 0).then_some(blocks), |len| level(*len));
+    let numbers: u64 = lens.map(|len| len.next_multiple_of(NODE)).sum();
     numbers * 8 + if blocks == cells { 0 } else { blocks * 4 }
 }
 
@@ -143,8 +146,7 @@ impl Index {
             let node = start as usize + position * NODE as usize;
             let node = bytes.get(node * 8..)?.first_chunk::<{ NODE as usize * 8 }>()?;
             let (numbers, _) = node.as_chunks::<8>();
-            let less: usize =
-                numbers.iter().map(|n| usize::from(u64::from_le_bytes(*n) < target)).sum();
+            let less = numbers.partition_point(|number| u64::from_le_bytes(*number) < target);
             below = position * NODE as usize + less;
             position = below.saturating_sub(1);
         }

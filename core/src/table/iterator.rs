@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::cache::{Bytes, SharedBytes};
 use crate::error::{Error, Result};
 use crate::table::block::Shape;
 use crate::table::loaded::Held;
@@ -146,21 +145,6 @@ impl TableIter {
         let end = self.value_start + self.value_len;
         let block = self.source.block(&self.table, self.block_start, self.shape.len);
         block.get(self.value_start..end).unwrap_or(&[])
-    }
-
-    /// As value, with what keeps it when that is not the table.
-    pub(crate) fn value_bytes(&self) -> Bytes<'_> {
-        match &self.source {
-            Source::Loaded(Held::Buffer(buffer)) => {
-                let range = self.value_start..self.value_start + self.value_len;
-                Bytes::Shared(SharedBytes::new(Arc::clone(buffer), range))
-            }
-            // The buffer is used again.
-            Source::Buffered(_) => {
-                Bytes::Shared(SharedBytes::new(self.value().into(), 0..self.value_len))
-            }
-            Source::Mapped | Source::Loaded(Held::Map { .. }) => Bytes::Mapped(self.value()),
-        }
     }
 
     /// Moves to the first entry.

@@ -10,7 +10,7 @@ use crate::coding::Decoder;
 use crate::error::{Error, Result};
 use crate::fs::Region;
 use crate::table::bits::Bits;
-use crate::table::block::{Block, common_prefix};
+use crate::table::block::{Block, common_prefix, prefetch};
 use crate::table::elsewhere::Elsewhere;
 use crate::table::format::{
     FOOTER_LEN, Footer, INDEX_SEED, Layout, MAX_GRID_SHIFT, PAGE, TAIL_SEED, page_seed,
@@ -315,17 +315,4 @@ impl Parts {
         };
         self.corrupt(offset, "block is damaged")
     }
-}
-
-/// Asks the processor to load a cache line.
-#[inline]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing into the program and cannot fault at any address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }

@@ -128,6 +128,21 @@ impl Table {
         self.parts.prefetch_line(locator::home(hash, self.lines));
     }
 
+    /// Starts to load the entries that the line asked for by [`Table::prefetch`] names.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, hash: u64) {
+        let Ok(line) = self.parts.line(locator::home(hash, self.lines)) else { return };
+        let mut bits = locator::matches(line, hash);
+        while bits != 0 {
+            let position = locator::position(line, bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+            self.parts.prefetch(position >> self.parts.grid_shift() << self.parts.grid_shift());
+            for line in 0..3 {
+                self.parts.prefetch(position + 64 * line);
+            }
+        }
+    }
+
     /// The newest version of `key` with a sequence number up to `max_seqno`. `key` is encoded and
     /// `hash` its hash under the database's seed.
     #[inline]

@@ -1,5 +1,6 @@
 //! The API on a real directory.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use toykv::{Db, Options, ScanOptions, WriteBatch, WriteOptions};
@@ -129,6 +130,77 @@ fn popping_from_both_ends_empties_the_database_in_order() {
     assert_eq!(db.pop_first().unwrap(), None);
     assert_eq!(db.pop_last().unwrap(), None);
     assert!(db.is_empty().unwrap());
+}
+
+#[test]
+fn pops_see_what_was_put_and_deleted_before_keys_that_were_looked_up_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    let put = |key: &str| assert!(db.put(key.as_bytes(), key.as_bytes()).unwrap() > 0);
+    let pop = |first: bool| {
+        let (key, value) = if first { db.pop_first() } else { db.pop_last() }.unwrap()?;
+        assert_eq!(key, &value[..]);
+        Some(String::from_utf8(key).unwrap())
+    };
+    let popped = |first: bool, count| (0..count).filter_map(|_| pop(first)).collect::<Vec<_>>();
+    (100..200).for_each(|number| put(&number.to_string()));
+    assert_eq!(popped(true, 5), ["100", "101", "102", "103", "104"]);
+    db.delete(b"105").unwrap();
+    put("1065");
+    put("107");
+    assert_eq!(popped(true, 4), ["106", "1065", "107", "108"]);
+    put("0");
+    assert_eq!(popped(true, 2), ["0", "109"]);
+    assert_eq!(popped(false, 5), ["199", "198", "197", "196", "195"]);
+    db.delete(b"194").unwrap();
+    put("1935");
+    put("300");
+    db.flush().unwrap();
+    assert_eq!(popped(false, 4), ["300", "1935", "193", "192"]);
+    for number in 111..191 {
+        db.delete(number.to_string().as_bytes()).unwrap();
+    }
+    assert_eq!(popped(true, 3), ["110", "191"]);
+    put("7");
+    assert_eq!(popped(false, 2), ["7"]);
+}
+
+#[test]
+fn a_batch_that_two_threads_build_is_there_whole_and_its_last_entries_win() {
+    const COUNT: u64 = 9_000;
+    for in_order in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), &small()).unwrap();
+        let user_key = |number: u64| match in_order {
+            true => number.to_be_bytes().to_vec(),
+            false => key(number),
+        };
+        let value = |number: u64, round: u64| [number, round].map(u64::to_be_bytes).concat();
+        let mut batch = WriteBatch::new();
+        for number in 0..COUNT {
+            batch.put(&user_key(number), &value(number, 0).repeat(256)).unwrap();
+        }
+        if !in_order {
+            (0..COUNT).step_by(3).for_each(|n| batch.put(&user_key(n), &value(n, 1)).unwrap());
+            (0..COUNT).step_by(7).for_each(|n| batch.delete(&user_key(n)).unwrap());
+        }
+        let last = db.write(&batch).unwrap();
+        assert_eq!(last, batch.len() as u64);
+        let expected: BTreeMap<Vec<u8>, Vec<u8>> = (0..COUNT)
+            .filter(|number| in_order || number % 7 != 0)
+            .map(|number| match in_order || number % 3 != 0 {
+                true => (user_key(number), value(number, 0).repeat(256)),
+                false => (user_key(number), value(number, 1)),
+            })
+            .collect();
+        let found: BTreeMap<_, _> =
+            db.scan(&ScanOptions::new()).unwrap().map(Result::unwrap).collect();
+        assert!(found == expected);
+        assert_eq!(db.len().unwrap(), expected.len() as u64);
+        for (key, value) in expected.iter().step_by(50) {
+            assert_eq!(db.get(key).unwrap().as_deref(), Some(&value[..]));
+        }
+    }
 }
 
 #[test]
