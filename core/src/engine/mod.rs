@@ -12,6 +12,7 @@ mod compact;
 mod count;
 mod counters;
 mod cursor;
+mod directory;
 mod dropped;
 mod flush;
 mod gc;

@@ -39,6 +39,7 @@ const ENGINE_SHARED: &[&str] = &[
     "dropped",
     "rewrite",
     "audit",
+    "directory",
     "obsolete",
     "hooks",
     "wake",
