@@ -64,9 +64,12 @@ struct Sets {
     stripes: Stripes,
 }
 
-/// When the last command was finished, and commands of one kind since then.
+/// Commands of one kind that were executed one after the other share one look at the clock.
 struct Timing {
+    /// When the ones before them were finished.
     last: Instant,
+    command: usize,
+    number: u64,
 }
 
 impl Session {
@@ -79,7 +82,7 @@ impl Session {
             parser: Parser::default(),
             limits: FrameLimits::new(&shared.limits, authenticated),
             sets: Sets::default(),
-            timing: Timing { last: Instant::now() },
+            timing: Timing { last: Instant::now(), command: COMMANDS.len(), number: 0 },
             unsettled: false,
             replies: 0,
             start: None,
@@ -194,6 +197,7 @@ impl Dialect for Session {
     /// every command since the last time answers so: none of them was acknowledged.
     fn settle(&mut self, out: &mut Out) {
         self.write_sets(out);
+        self.timing.flush(&self.shared);
         let (replies, start) = (std::mem::take(&mut self.replies), self.start.take());
         if !std::mem::take(&mut self.unsettled) || !self.shared.store.settles() {
             return;
@@ -220,24 +224,40 @@ impl Dialect for Session {
 }
 
 impl Timing {
-    /// Counts commands that were finished since the last call.
+    /// Counts commands that were executed just now.
     #[inline]
     fn count(&mut self, shared: &Shared, command: Option<usize>, number: u64) {
+        let command = command.unwrap_or(COMMANDS.len());
+        if command != self.command {
+            self.flush(shared);
+            self.command = command;
+        }
+        self.number += number;
+        if COMMANDS.get(command).is_none_or(|command| command.flags & LONG != 0) {
+            self.flush(shared);
+        }
+    }
+
+    /// Looks at the clock.
+    fn flush(&mut self, shared: &Shared) {
+        let number = std::mem::take(&mut self.number);
+        if number == 0 {
+            return;
+        }
         let now = Instant::now();
         let took = now - self.last;
         self.last = now;
-        let each = if number == 1 { took } else { took / number as u32 };
-        shared.metrics.count(command.unwrap_or(COMMANDS.len()), number, each);
+        shared.metrics.count(self.command, number, took / number as u32);
         if took >= shared.slow {
-            log_slow(shared, command, number, took);
+            log_slow(shared, self.command, number, took);
         }
     }
 }
 
 #[cold]
-fn log_slow(shared: &Shared, command: Option<usize>, number: u64, took: Duration) {
+fn log_slow(shared: &Shared, command: usize, number: u64, took: Duration) {
     add(&shared.metrics.slow, 1);
-    let name = command.map_or(NO_COMMAND, |index| COMMANDS[index].name);
+    let name = COMMANDS.get(command).map_or(NO_COMMAND, |command| command.name);
     let took_ms = took.as_millis() as u64;
     tracing::warn!(target: "slow", command = name, number, took_ms, "a slow command");
 }
