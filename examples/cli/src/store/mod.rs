@@ -3,7 +3,9 @@
 //! Invariant SAME: a verb means the same wherever the store is. What a place cannot do it refuses
 //! with [`unsupported`], which names the verb and the reason.
 
+mod grpc;
 mod local;
+mod proto;
 mod resp;
 
 use std::ops::ControlFlow;
@@ -95,11 +97,14 @@ pub(crate) fn open(target: &Target, access: Access) -> Result<Box<dyn Store>> {
     }
     let password = password(target)?;
     if server.starts_with("http://") || server.starts_with("https://") {
-        return Err(unsupported("gRPC", server, "this program speaks Redis' protocol: HOST:PORT"));
+        return Ok(Box::new(grpc::Grpc::open(server, target, password.as_deref())?));
     }
     if target.durability.is_some() {
-        let message = "--durability is for a directory: Redis' protocol cannot say it";
+        let message = "--durability is for a directory or http://: Redis' protocol cannot say it";
         return Err(Failure::usage(message));
+    }
+    if target.ca.is_some() {
+        return Err(Failure::usage("--ca is for https://: the other protocol is spoken in clear"));
     }
     Ok(Box::new(resp::Resp::open(server, password.as_deref())?))
 }

@@ -128,7 +128,7 @@ fn addresses_that_lead_nowhere() {
         ("nonsense", 2),
         (":1", 2),
         ("127.0.0.1:x", 2),
-        ("http://[::1]:1", 10),
+        ("http://[::1]:1", 13),
     ] {
         let (found, message) = fail(program().args(["-s", address, "len"]), b"");
         assert_eq!(found, code, "{address}: {message}");
