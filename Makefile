@@ -27,7 +27,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
-.PHONY: help demo test bench bench-guard clean
+.PHONY: help demo test bench bench-guard bench-peers bench-report clean
+.PHONY: bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
 .NOTPARALLEL:
@@ -35,7 +36,7 @@ export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
 help: ## List the commands
 	@awk '/^[a-z-]+:/ { sub(/:.*/, "", $$1); name = $$1 } \
-	    name && sub(/.*## /, "") { printf "make %-11s %s\n", name, $$0; name = "" }' Makefile
+	    name && sub(/.*## /, "") { printf "make %-13s %s\n", name, $$0; name = "" }' Makefile
 
 demo: need-rust need-cc need-python import_tree python ## Store a folder from C, ask about it from Python (DIR=/any/folder)
 	@rm -rf $(DEMO)/database
@@ -55,6 +56,14 @@ bench-guard: need-rust ## Instructions per operation beside the recorded ones (n
 
 bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine idle
 	$(CARGO) run --release --package toykv-bench -- $(BENCH_ARGS)
+
+bench-peers: bench-tools ## All suites with all peers, about 25 minutes and a long first build
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    peers $(BENCH_ARGS)
+
+bench-report: bench-tools ## examples/bench/RESULTS.md and its plots from the last bench-peers
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    report $(BENCH_ARGS)
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
@@ -86,6 +95,16 @@ venv: need-python
 	    { rm -rf $(VENV); \
 	      echo "make: $(PYTHON) cannot make a virtual environment with pip in it: install the" \
 	           "package python3-venv (Debian, Ubuntu) or virtualenv" >&2; exit 1; }
+
+# What the builds of RocksDB (libclang) and LevelDB (cmake) need beside a C++ compiler.
+bench-tools: need-rust need-cc need-cxx venv
+	@$(VENV)/bin/python -c 'import clang, cmake' 2>/dev/null || \
+	    $(VENV)/bin/pip install --quiet libclang 'cmake>=3.20,<4'
+
+# Expanded by the recipes, after bench-tools.
+BENCH_ENV = CMAKE=$(CURDIR)/examples/bench/cmake.sh BENCH_CMAKE=$(abspath $(VENV))/bin/cmake \
+    LIBCLANG_PATH=$$($(VENV)/bin/python -c 'import clang; print(clang.__path__[0] + "/native")') \
+    BINDGEN_EXTRA_CLANG_ARGS=-I$$($(CC) -print-file-name=include)
 
 # --- What is built --------------------------------------------------------------------------
 
