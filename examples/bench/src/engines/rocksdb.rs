@@ -20,6 +20,9 @@ const BLOB_BYTES: u64 = 1 << 10;
 /// Changes in one batch: larger ones take memory without a bound, so redb's benchmark splits them.
 const PIECE: usize = 100_000;
 
+/// The only column family.
+const COLUMN: &str = "default";
+
 /// An open RocksDB.
 pub(crate) struct RocksEngine<const BLOBS: bool> {
     db: DB,
@@ -71,7 +74,8 @@ impl<const BLOBS: bool> Engine for RocksEngine<BLOBS> {
 
     fn open(dir: &Path, config: &Config) -> Result<Self> {
         let options = options(config, BLOBS);
-        let db = DB::open(&options, dir)?;
+        // By name, since only then the handle that multi_get wants can be had.
+        let db = DB::open_cf_with_opts(&options, dir, [(COLUMN, options.clone())])?;
         let write = WriteOptions::default();
         let mut engine = RocksEngine { db, options, write, dir: dir.to_path_buf() };
         engine.set_durability(config.durability)?;
@@ -184,9 +188,9 @@ impl Reader for RocksReader<'_> {
         keys: &[K],
         mut visit: impl FnMut(usize, &[u8]),
     ) -> Result<u64> {
-        let column = self.db.cf_handle("default").ok_or("RocksDB has no default column family")?;
-        let keys = keys.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>();
-        let values = self.db.batched_multi_get_cf_opt(&column, &keys, false, &self.read);
+        let column = self.db.cf_handle(COLUMN).ok_or("RocksDB has no default column family")?;
+        let keys = keys.iter().map(AsRef::as_ref);
+        let values = self.db.batched_multi_get_cf_opt::<[u8], _>(&column, keys, false, &self.read);
         let mut found = 0;
         for (index, value) in values.into_iter().enumerate() {
             if let Some(value) = value? {
