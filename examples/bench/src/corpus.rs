@@ -1,9 +1,9 @@
-//! Keys and values of any length, as functions of an entry's number (and, for values, of a version),
+//! Keys and values of any length, as functions of an entry's number (values: and of a version),
 //! made without an allocation, and checked by their own bytes.
 //!
 //! A value is a window into one pool of words. The low bits of a word say where it stands, so the
-//! first word of a value tells which window it must be and the last one that all of it is there. Six
-//! bits of the window's place come from the key: a value that belongs to another key shows, too.
+//! first word of a value tells which window it must be and the last one that all of it is there.
+//! Six bits of the window's place come from the key: a value that belongs to another key shows, too.
 
 use std::sync::OnceLock;
 

@@ -67,7 +67,7 @@ fn text(journal: &Journal, plots: &[String]) -> Result<String> {
         versions()
     );
     out.push_str(
-        "\nMedians of the rounds; the engines took turns, suite by suite, in processes of their own. \
+        "\nMedians of the rounds; the engines took turns, suite by suite, in their own processes. \
          Bold is the best of a row. The ratio says how many times better toykv is than the best \
          peer, the spread is the largest of a row's engines (largest minus smallest over the \
          median). A star marks writes that survive nothing, not even the death of the process, \

@@ -1,4 +1,4 @@
-//! toykv as the benchmark uses it: everything at its default but the durability that a row asks for.
+//! toykv as the benchmark uses it: its defaults, but the durability that a row asks for.
 
 use std::ops::Bound;
 use std::path::Path;

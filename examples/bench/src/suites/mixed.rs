@@ -1,5 +1,5 @@
-//! Fills, overwrites, absent keys, seeks, scans and many gets at once, with keys of 16 and values of
-//! 100 bytes; then reads beside a writer of a fixed rate.
+//! Fills, overwrites, absent keys, seeks, scans and many gets at once, with keys of 16 and values
+//! of 100 bytes; then reads beside a writer of a fixed rate.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,9 @@
-//! YCSB A to F: records of ten fields of 100 bytes as YCSB has them, and single values of four sizes;
-//! zipfian, uniform and latest requests; one and two threads.
+//! YCSB A to F: records of ten fields of 100 bytes as YCSB has them, and single values of four
+//! sizes; zipfian, uniform and latest requests; one and two threads.
 //!
 //! Each run is repeated with an engine that does nothing, and its time is taken off: what is left
-//! is the engine's. Of every value read each cache line is touched, and the first and the last word of
-//! each field say whether it is the key's.
+//! is the engine's. Of every value read each cache line is touched, and the first and the last word
+//! of each field say whether it is the key's.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
