@@ -3,7 +3,7 @@
 //!
 //! A value is a window into one pool of words. The low bits of a word say where it stands, so the
 //! first word of a value tells which window it must be and the last one that all of it is there.
-//! Six bits of the window's place come from the key: a value that belongs to another key shows, too.
+//! Six bits of the window's place come from the key: another key's value shows, too.
 
 use std::sync::OnceLock;
 
