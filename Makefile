@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
-.PHONY: help demo test bench bench-guard bench-peers bench-report clean
+.PHONY: help demo test bench bench-guard bench-peers bench-space bench-report clean
 .PHONY: bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
@@ -60,6 +60,11 @@ bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine id
 bench-peers: bench-tools ## All suites with all peers, about 25 minutes and a long first build
 	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
 	    peers $(BENCH_ARGS)
+
+bench-space: bench-tools ## Disk, device bytes, 4 KiB values, compression, little memory: some minutes
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    peers --suites space --engines toykv,lmdb,rocksdb,rocksdb_blob \
+	    --out $(TARGET)/bench/space.jsonl $(BENCH_ARGS)
 
 bench-report: bench-tools ## examples/bench/RESULTS.md and its plots from the last bench-peers
 	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \

@@ -35,13 +35,20 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     /// Memory for what the engine caches itself; engines that map files have none.
     pub(crate) cache_bytes: u64,
+    /// Compress with LZ4; only engines that can are asked.
+    pub(crate) lz4: bool,
     /// Options of toykv by name.
     pub(crate) options: Vec<(String, String)>,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { durability: Durability::Process, cache_bytes: 4 << 30, options: Vec::new() }
+        Config {
+            durability: Durability::Process,
+            cache_bytes: 4 << 30,
+            lz4: false,
+            options: Vec::new(),
+        }
     }
 }
 
@@ -59,6 +66,11 @@ pub(crate) trait Engine: Sized + Send + Sync {
     /// What a write really survives when `wanted` is asked for.
     fn gives(wanted: Durability) -> Durability {
         wanted
+    }
+
+    /// Whether it can compress with LZ4.
+    fn compresses() -> bool {
+        false
     }
 
     /// Opens the directory, which exists and may be empty.

@@ -231,6 +231,7 @@ fn peers(arguments: Peers) -> Result<()> {
     peers::run(&run, *resume)?;
     let journal = peers::read(&run.journal)?;
     print!("{}", matrix::text(&journal.report));
+    journal.notes.iter().for_each(|note| println!("\nnote: {note}"));
     journal.report.write_json(out)?;
     println!("\n{}", out.display());
     match &journal.failures[..] {

@@ -44,7 +44,7 @@ impl Plan {
     /// How engines are opened.
     pub(crate) fn config(&self, durability: Durability) -> Config {
         let (cache_bytes, options) = (self.cache_bytes, self.options.clone());
-        Config { durability, cache_bytes, options }
+        Config { durability, cache_bytes, options, lz4: false }
     }
 
     /// An empty directory of this name, the only one of this plan.
@@ -216,6 +216,11 @@ impl<W: Write> Recorder<W> {
     /// Records a rate.
     pub(crate) fn rate(&mut self, row: &str, unit: &str, done: (u64, Duration)) -> Result<()> {
         self.value(row, unit, done.0 as f64 / done.1.as_secs_f64())
+    }
+
+    /// Says something that a reader of the results must know.
+    pub(crate) fn note(&mut self, text: &str) -> Result<()> {
+        Ok(writeln!(self.out, "N\t{text}")?)
     }
 
     /// Records a point of a curve.

@@ -68,6 +68,8 @@ pub(crate) struct Journal {
     pub(crate) points: Vec<Point>,
     /// Engine and message of what failed.
     pub(crate) failures: Vec<String>,
+    /// What the suites had to say, each once.
+    pub(crate) notes: Vec<String>,
     done: HashSet<Block>,
 }
 
@@ -177,6 +179,11 @@ fn parse(text: &str) -> Result<Journal> {
                 journal.points.push(Point { engine: block.engine.clone(), at });
             }
             ["E"] => journal.done.extend(block.take()),
+            ["N", note] => {
+                if !journal.notes.iter().any(|known| known == note) {
+                    journal.notes.push(note.to_string());
+                }
+            }
             ["M", message] => said = message.to_string(),
             ["F", message] => {
                 let text = format!("{message} {}", std::mem::take(&mut said));
@@ -224,7 +231,8 @@ mod tests {
         let text = "H\tscale 1\n\
             B\tmixed\ttoykv\t0\nS\tget\tops/s\tprocess\t10\t4\nP\tload\t1\t2\nE\n\
             B\tmixed\tlmdb\t0\nS\tget\tops/s\tprocess\t10\t2\nM\tdisk full\nF\tmixed lmdb: 1\n\
-            B\tmixed\ttoykv\t1\nS\tget\tops/s\tprocess\t10\t8\nP\tload\t1\t3\n";
+            B\tmixed\ttoykv\t1\nN\tno cgroup\nN\tno cgroup\n\
+            S\tget\tops/s\tprocess\t10\t8\nP\tload\t1\t3\n";
         let journal = parse(text).unwrap();
         assert_eq!(journal.head, "scale 1");
         let figures = journal.report.figures();
@@ -233,6 +241,7 @@ mod tests {
         assert_eq!(journal.report.ratio(&figures[0]), Some(3.0));
         assert_eq!(journal.failures, ["mixed lmdb: 1 disk full"]);
         assert_eq!(journal.points.len(), 1);
+        assert_eq!(journal.notes, ["no cgroup"]);
         let done: Vec<&Block> = journal.done.iter().collect();
         assert_eq!((done.len(), done[0].round), (1, 0));
     }

@@ -73,6 +73,9 @@ fn text(journal: &Journal, plots: &[String]) -> Result<String> {
          median). A star marks writes that survive nothing, not even the death of the process, \
          where toykv's survive it.\n",
     );
+    for note in &journal.notes {
+        let _ = writeln!(out, "\nNote: {note}");
+    }
     for failure in &journal.failures {
         let _ = writeln!(out, "\nFailed: {failure}");
     }

@@ -46,7 +46,10 @@ fn options(config: &Config, blobs: bool) -> Options {
     table.set_block_cache(&cache);
     table.set_bloom_filter(FILTER_BITS, false);
     table.set_cache_index_and_filter_blocks(true);
-    let compression = DBCompressionType::None;
+    let compression = match config.lz4 {
+        true => DBCompressionType::Lz4,
+        false => DBCompressionType::None,
+    };
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
@@ -70,6 +73,10 @@ impl<const BLOBS: bool> Engine for RocksEngine<BLOBS> {
 
     fn gives(wanted: Durability) -> Durability {
         wanted.max(Durability::Process)
+    }
+
+    fn compresses() -> bool {
+        true
     }
 
     fn open(dir: &Path, config: &Config) -> Result<Self> {

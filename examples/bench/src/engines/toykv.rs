@@ -40,10 +40,17 @@ impl Engine for ToykvEngine {
         wanted.max(Durability::Process)
     }
 
+    fn compresses() -> bool {
+        Options::describe().iter().any(|option| option.name == "compression")
+    }
+
     fn open(dir: &Path, config: &Config) -> Result<ToykvEngine> {
         let mut options = options().durability(durability(config.durability));
         // As much as others cache; its default is a gibibyte at most, and more is of no use here.
         options.set("memory_budget", &config.cache_bytes.min(1 << 30).to_string())?;
+        if config.lz4 {
+            options.set("compression", "lz4")?;
+        }
         for (name, value) in &config.options {
             options.set(name, value)?;
         }

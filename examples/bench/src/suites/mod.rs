@@ -1,9 +1,11 @@
 //! The suites: each is what one engine does in one round, in a process of its own.
 
+mod big;
 mod commits;
 mod mixed;
 mod open;
 mod redb_rows;
+mod space;
 mod ycsb;
 
 use std::io::Write;
@@ -28,6 +30,10 @@ pub(crate) enum Suite {
     Commits,
     /// Opening after a close and after a kill
     Open,
+    /// Data eight times as large as memory, in a cgroup
+    Big,
+    /// What overwrites leave on disk, values of 4 KiB, compression, little memory
+    Space,
 }
 
 /// The suites of a run that names none.
@@ -42,6 +48,8 @@ impl Suite {
             Suite::Ycsb => "ycsb",
             Suite::Commits => "commits",
             Suite::Open => "open",
+            Suite::Big => "big",
+            Suite::Space => "space",
         }
     }
 }
@@ -67,6 +75,8 @@ impl<W: Write> Visit for RunSuite<'_, W> {
             Suite::Ycsb => ycsb::run::<E>(plan, recorder)?,
             Suite::Commits => commits::run::<E>(plan, recorder)?,
             Suite::Open => open::run::<E>(plan, recorder)?,
+            Suite::Big => big::run::<E>(plan, recorder)?,
+            Suite::Space => space::run::<E>(plan, recorder)?,
         }
         let row = format!("memory_peak_{}", suite.name());
         recorder.value(&row, "bytes", peak_bytes() as f64)
