@@ -28,7 +28,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
-.PHONY: help demo server test test-clients test-server-long bench bench-guard bench-server clean
+.PHONY: help demo server test test-clients test-server-long clean
+.PHONY: bench bench-guard bench-peers bench-space bench-report bench-server bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
 .PHONY: test-server
@@ -72,6 +73,19 @@ bench-server: need-rust ## The server beside Debian's redis-server (needs redis-
 bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine idle
 	$(CARGO) run --release --package toykv-bench -- $(BENCH_ARGS)
 
+bench-peers: bench-tools ## All suites with all peers, about 25 minutes and a long first build
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    peers $(BENCH_ARGS)
+
+bench-space: bench-tools ## Disk, device bytes, 4 KiB values, compression, little memory: some minutes
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    peers --suites space --engines toykv,lmdb,rocksdb,rocksdb_blob \
+	    --out $(TARGET)/bench/space.jsonl $(BENCH_ARGS)
+
+bench-report: bench-tools ## examples/bench/RESULTS.md and its plots from the last bench-peers
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    report $(BENCH_ARGS)
+
 clean: ## Remove everything that was built
 	$(CARGO) clean
 
@@ -102,6 +116,16 @@ venv: need-python
 	    { rm -rf $(VENV); \
 	      echo "make: $(PYTHON) cannot make a virtual environment with pip in it: install the" \
 	           "package python3-venv (Debian, Ubuntu) or virtualenv" >&2; exit 1; }
+
+# What the builds of RocksDB (libclang) and LevelDB (cmake) need beside a C++ compiler.
+bench-tools: need-rust need-cc need-cxx venv
+	@$(VENV)/bin/python -c 'import clang, cmake' 2>/dev/null || \
+	    $(VENV)/bin/pip install --quiet libclang 'cmake>=3.20,<4'
+
+# Expanded by the recipes, after bench-tools.
+BENCH_ENV = CMAKE=$(CURDIR)/examples/bench/cmake.sh BENCH_CMAKE=$(abspath $(VENV))/bin/cmake \
+    LIBCLANG_PATH=$$($(VENV)/bin/python -c 'import clang; print(clang.__path__[0] + "/native")') \
+    BINDGEN_EXTRA_CLANG_ARGS=-I$$($(CC) -print-file-name=include)
 
 # --- What is built --------------------------------------------------------------------------
 
