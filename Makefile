@@ -16,6 +16,7 @@ HELLO := $(TARGET)/hello
 # The folder that `make demo` stores; the default is Python's standard library.
 DIR ?=
 BENCH_ARGS ?=
+SERVER_ARGS ?= --dir $(TARGET)/server/db --grpc 127.0.0.1:50051 --http 127.0.0.1:9090
 GUARD_ARGS ?=
 
 WARNINGS := -Wall -Wextra -pedantic -Werror
@@ -27,15 +28,17 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
-.PHONY: help demo test bench bench-guard clean
+.PHONY: help demo server test test-clients test-server-long clean
+.PHONY: bench bench-guard bench-peers bench-space bench-report bench-server bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
+.PHONY: test-server
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help: ## List the commands
 	@awk '/^[a-z-]+:/ { sub(/:.*/, "", $$1); name = $$1 } \
-	    name && sub(/.*## /, "") { printf "make %-11s %s\n", name, $$0; name = "" }' Makefile
+	    name && sub(/.*## /, "") { printf "make %-16s %s\n", name, $$0; name = "" }' Makefile
 
 demo: need-rust need-cc need-python import_tree python ## Store a folder from C, ask about it from Python (DIR=/any/folder)
 	@rm -rf $(DEMO)/database
@@ -46,15 +49,42 @@ demo: need-rust need-cc need-python import_tree python ## Store a folder from C,
 	@echo; echo "== query_tree: the same database from Python"
 	@$(VENV)/bin/python examples/python/query_tree.py $(DEMO)/database
 
+server: need-rust ## Serve a database: lines, Redis' protocol, gRPC (SERVER_ARGS="--dir /any/folder")
+	$(CARGO) run --release --package toykv-server -- $(SERVER_ARGS)
+
 test: tools test-format test-lint test-rust test-doc test-examples test-python test-demo \
-      test-bench bench-guard ## Everything that must pass, as .ci/run does
+      test-bench test-server bench-guard ## Everything that must pass, as .ci/run does
 	@echo; echo "make test: every step above succeeded"
 
 bench-guard: need-rust ## Instructions per operation beside the recorded ones (needs valgrind)
 	$(CARGO) bench --quiet --package toykv --bench guard -- $(GUARD_ARGS)
 
+test-clients: INSIST := 1
+test-clients: test-server ## Real clients of the server: Python, redis-cli, Node and a browser must be there
+
+test-server-long: need-rust ## The server's tests in their long form: some minutes
+	TOYKV_FRAMES=1000000 TOYKV_KILLS=50 TOYKV_CONNECTIONS=10000 \
+	    $(CARGO) test --release --package toykv-server
+
+bench-server: need-rust ## The server beside Debian's redis-server (needs redis-tools)
+	$(CARGO) build --release --package toykv-server
+	examples/server/bench.sh $(TARGET)/release/toykv-server
+
 bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine idle
 	$(CARGO) run --release --package toykv-bench -- $(BENCH_ARGS)
+
+bench-peers: bench-tools ## All suites with all peers, about 25 minutes and a long first build
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    peers $(BENCH_ARGS)
+
+bench-space: bench-tools ## Disk, device bytes, 4 KiB values, compression, little memory: some minutes
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    peers --suites space --engines toykv,lmdb,rocksdb,rocksdb_blob \
+	    --out $(TARGET)/bench/space.jsonl $(BENCH_ARGS)
+
+bench-report: bench-tools ## examples/bench/RESULTS.md and its plots from the last bench-peers
+	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
+	    report $(BENCH_ARGS)
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
@@ -86,6 +116,16 @@ venv: need-python
 	    { rm -rf $(VENV); \
 	      echo "make: $(PYTHON) cannot make a virtual environment with pip in it: install the" \
 	           "package python3-venv (Debian, Ubuntu) or virtualenv" >&2; exit 1; }
+
+# What the builds of RocksDB (libclang) and LevelDB (cmake) need beside a C++ compiler.
+bench-tools: need-rust need-cc need-cxx venv
+	@$(VENV)/bin/python -c 'import clang, cmake' 2>/dev/null || \
+	    $(VENV)/bin/pip install --quiet libclang 'cmake>=3.20,<4'
+
+# Expanded by the recipes, after bench-tools.
+BENCH_ENV = CMAKE=$(CURDIR)/examples/bench/cmake.sh BENCH_CMAKE=$(abspath $(VENV))/bin/cmake \
+    LIBCLANG_PATH=$$($(VENV)/bin/python -c 'import clang; print(clang.__path__[0] + "/native")') \
+    BINDGEN_EXTRA_CLANG_ARGS=-I$$($(CC) -print-file-name=include)
 
 # --- What is built --------------------------------------------------------------------------
 
@@ -154,3 +194,11 @@ test-demo: lib python need-cc
 test-bench: need-rust
 	$(CARGO) run --quiet --package toykv-bench -- --quick \
 	    --dir $(TARGET)/bench/test --out $(TARGET)/bench/test.jsonl
+
+# Real clients; what the machine does not have is left out and named, but for `make test-clients`.
+test-server: need-rust venv
+	$(CARGO) build --package toykv-server
+	$(VENV)/bin/pip install --quiet 'redis>=5,<8'
+	INSIST=$(INSIST) NODE_MODULES=$(TARGET)/clients/node_modules \
+	    SCREENSHOT=$(TARGET)/clients/page.png \
+	    examples/server/tests/clients/run.sh $(TARGET)/debug/toykv-server $(VENV)/bin/python

@@ -1,5 +1,5 @@
-//! The directory of a database (layer L5): finding, creating and refusing it. Nothing here knows what
-//! is in the files.
+//! The directory of a database (layer L5): finding, creating and refusing it. Nothing here knows
+//! what is in the files.
 
 use std::path::Path;
 

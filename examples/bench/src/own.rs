@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use toykv::Db;
 
 use crate::Result;
-use crate::toykv_engine::options;
+use crate::engines::toykv::options;
 use crate::{alloc, data};
 
 /// What a child does.

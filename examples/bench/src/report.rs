@@ -5,17 +5,24 @@ use std::path::Path;
 
 use crate::Result;
 
+/// The engine that all others are compared with.
+pub(crate) const OWN: &str = "toykv";
+
 /// The samples of one engine in one row.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
+    /// The suite that the row belongs to.
+    pub(crate) suite: &'static str,
     /// The row's name.
-    pub(crate) row: &'static str,
+    pub(crate) row: String,
     /// The engine's name.
-    pub(crate) engine: &'static str,
+    pub(crate) engine: String,
+    /// What the engine's writes in this row survived.
+    pub(crate) durability: String,
     /// Entries in the database.
     pub(crate) entries: u64,
     /// Unit of the samples; a unit that ends in "/s" is a rate: more is better.
-    pub(crate) unit: &'static str,
+    pub(crate) unit: String,
     /// One number per round.
     pub(crate) samples: Vec<f64>,
 }
@@ -41,8 +48,14 @@ impl Figure {
         if median == 0.0 { 0.0 } else { (largest - smallest) / median }
     }
 
-    fn is_rate(&self) -> bool {
+    /// Whether more is better.
+    pub(crate) fn is_rate(&self) -> bool {
         self.unit.ends_with("/s")
+    }
+
+    /// Whether both are about the same row and size.
+    pub(crate) fn same_row(&self, other: &Figure) -> bool {
+        (self.suite, &self.row, self.entries) == (other.suite, &other.row, other.entries)
     }
 }
 
@@ -58,17 +71,27 @@ impl Report {
         self.figures.push(figure);
     }
 
-    /// toykv's rate over that of the best peer in the same row and size; only for toykv's figures.
-    fn ratio(&self, figure: &Figure) -> Option<f64> {
-        if figure.engine != "toykv" || !figure.is_rate() {
+    /// All of them.
+    pub(crate) fn figures(&self) -> &[Figure] {
+        &self.figures
+    }
+
+    /// The best of the engines beside toykv in this figure's row and size.
+    pub(crate) fn best_peer(&self, figure: &Figure) -> Option<&Figure> {
+        let peers = self.figures.iter().filter(|peer| peer.engine != OWN && peer.same_row(figure));
+        let order = |a: &&Figure, b: &&Figure| a.median().total_cmp(&b.median());
+        if figure.is_rate() { peers.max_by(order) } else { peers.min_by(order) }
+    }
+
+    /// How many times better toykv is than the best peer in the same row and size; only for toykv's
+    /// figures.
+    pub(crate) fn ratio(&self, figure: &Figure) -> Option<f64> {
+        if figure.engine != OWN {
             return None;
         }
-        let peers = self.figures.iter().filter(|other| {
-            other.engine != figure.engine
-                && (other.row, other.entries) == (figure.row, figure.entries)
-        });
-        let best = peers.map(Figure::median).max_by(f64::total_cmp)?;
-        Some(figure.median() / best)
+        let (own, best) = (figure.median(), self.best_peer(figure)?.median());
+        let ratio = if figure.is_rate() { own / best } else { best / own };
+        ratio.is_finite().then_some(ratio)
     }
 
     /// The table for people.
@@ -113,7 +136,8 @@ impl Report {
             let _ = writeln!(
                 out,
                 "{{\"row\":\"{}\",\"engine\":\"{}\",\"n\":{},\"value\":{:.4},\"unit\":\"{}\",\
-                 \"spread\":{:.4},\"ratio\":{ratio},\"rounds\":{}}}",
+                 \"spread\":{:.4},\"ratio\":{ratio},\"rounds\":{},\"suite\":\"{}\",\
+                 \"durability\":\"{}\"}}",
                 figure.row,
                 figure.engine,
                 figure.entries,
@@ -121,6 +145,8 @@ impl Report {
                 figure.unit,
                 figure.spread(),
                 figure.samples.len(),
+                figure.suite,
+                figure.durability,
             );
         }
         out
@@ -153,9 +179,16 @@ fn thousands(number: f64) -> String {
 mod tests {
     use super::*;
 
-    fn figure(engine: &'static str, samples: &[f64]) -> Figure {
-        let unit = "ops/s";
-        Figure { row: "get", engine, entries: 1000, unit, samples: samples.to_vec() }
+    fn figure(engine: &str, samples: &[f64]) -> Figure {
+        Figure {
+            suite: "quick",
+            row: "get".into(),
+            engine: engine.into(),
+            durability: "process".into(),
+            entries: 1000,
+            unit: "ops/s".into(),
+            samples: samples.to_vec(),
+        }
     }
 
     #[test]
@@ -178,10 +211,23 @@ mod tests {
         assert_eq!(
             lines[0],
             "{\"row\":\"get\",\"engine\":\"toykv\",\"n\":1000,\"value\":30.0000,\
-             \"unit\":\"ops/s\",\"spread\":0.0000,\"ratio\":1.5000,\"rounds\":1}"
+             \"unit\":\"ops/s\",\"spread\":0.0000,\"ratio\":1.5000,\"rounds\":1,\
+             \"suite\":\"quick\",\"durability\":\"process\"}"
         );
         assert!(lines[1].contains("\"ratio\":null"));
         assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn where_less_is_better_the_ratio_says_so_too() {
+        let mut report = Report::default();
+        for (engine, bytes) in [("toykv", 50.0), ("lmdb", 100.0), ("other", 200.0)] {
+            report.add(Figure { unit: "bytes".into(), ..figure(engine, &[bytes]) });
+        }
+        let own = &report.figures()[0];
+        assert_eq!(report.ratio(own), Some(2.0));
+        assert_eq!(report.best_peer(own).unwrap().engine, "lmdb");
+        assert_eq!(report.ratio(&report.figures()[1]), None);
     }
 
     #[test]

@@ -7,10 +7,9 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
-use crate::engine;
 use crate::own;
 use crate::report::{Figure, Report};
-use crate::subject::{ReadRow, Subject, Work};
+use crate::subject::{self, ReadRow, Subject, Work};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -89,8 +88,7 @@ impl Columns {
 
     fn add_to(self, report: &mut Report, subjects: &[Box<dyn Subject>], entries: u64) {
         for (subject, samples) in subjects.iter().zip(self.samples) {
-            let (row, unit) = (self.row, self.unit);
-            report.add(Figure { row, engine: subject.name(), entries, unit, samples });
+            report.add(figure(self.row, subject.name(), entries, self.unit, samples));
         }
     }
 }
@@ -138,8 +136,7 @@ impl Session<'_> {
         if !writes && !reads {
             return Ok(());
         }
-        let mut subjects = engine::subjects(&self.plan.dir);
-        subjects.retain(|subject| self.plan.wants_engine(subject.name()));
+        let mut subjects = subject::subjects(&self.plan.dir, |name| self.plan.wants_engine(name))?;
         self.load_rows(&mut subjects, if writes { self.plan.rounds } else { 1 })?;
         for (row, read_row, name, unit) in READ_ROWS {
             if self.wants(row) {
@@ -258,13 +255,19 @@ impl Session<'_> {
     }
 
     fn own(&mut self, row: &'static str, unit: &'static str, samples: Vec<f64>) {
-        let entries = self.entries;
-        self.report.add(Figure { row, engine: "toykv", entries, unit, samples });
+        self.report.add(figure(row, "toykv", self.entries, unit, samples));
     }
 }
 
+/// All rows here write with the durability that everyone can give.
+fn figure(row: &str, engine: &str, entries: u64, unit: &str, samples: Vec<f64>) -> Figure {
+    let (row, engine, unit) = (row.into(), engine.into(), unit.into());
+    let durability = "process".into();
+    Figure { suite: "quick", row, engine, durability, entries, unit, samples }
+}
+
 /// The engines in the order of this round: who begins changes, so that none always follows another.
-fn turns(engines: usize, round: u64) -> impl Iterator<Item = usize> {
+pub(crate) fn turns(engines: usize, round: u64) -> impl Iterator<Item = usize> {
     (0..engines).map(move |turn| (turn + round as usize) % engines)
 }
 

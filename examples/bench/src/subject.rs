@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::data;
-use crate::engine::{Engine, Reader};
+use crate::engine::{Config, Engine, Reader};
+use crate::engines::{self, Visit};
 
 /// A row that reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,23 @@ impl<E: Engine> Runner<E> {
     }
 }
 
+/// Makes runners by an engine's name.
+struct Maker<'a>(&'a Path);
+
+impl Visit for Maker<'_> {
+    type Output = Box<dyn Subject>;
+
+    fn visit<E: Engine + 'static>(self) -> Result<Box<dyn Subject>> {
+        Ok(Box::new(Runner::<E>::new(self.0)))
+    }
+}
+
+/// The engines that `wanted` agrees to, toykv first; their databases will lie below `dir`.
+pub(crate) fn subjects(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<Box<dyn Subject>>> {
+    let names = engines::names().into_iter().filter(|name| wanted(name));
+    names.map(|name| engines::visit(name, Maker(dir))).collect()
+}
+
 impl<E: Engine> Subject for Runner<E> {
     fn name(&self) -> &'static str {
         E::NAME
@@ -90,7 +108,7 @@ impl<E: Engine> Subject for Runner<E> {
     fn load(&mut self, entries: u64) -> Result<Load> {
         self.remove()?;
         std::fs::create_dir_all(&self.dir)?;
-        let engine = self.engine.insert(E::open(&self.dir)?);
+        let engine = self.engine.insert(E::open(&self.dir, &Config::default())?);
         let start = Instant::now();
         for number in 0..entries {
             engine.put(&data::key(number), &data::value(number))?;
@@ -153,6 +171,7 @@ fn seek_10(reader: &mut impl Reader, work: Work) -> Result<(u64, u64)> {
         let number = work.entries + data::choose(work.round, index, work.entries);
         reader.scan(&data::key(number), 10, |key, value| {
             sum = sum.wrapping_add(data::fingerprint(key, value));
+            true
         })?;
     }
     Ok((work.operations, sum))
@@ -168,6 +187,7 @@ fn scan_forward(reader: &mut impl Reader, work: Work) -> Result<(u64, u64)> {
         if let Some(key) = key.first_chunk() {
             previous = *key;
         }
+        true
     })?;
     if count != work.entries || !sorted {
         let order = if sorted { "in order" } else { "out of order" };

@@ -44,6 +44,17 @@ pub(crate) struct Target {
     /// The directory of a database [environment: TOYKV_DIR]
     #[arg(long, short, global = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// A server: HOST:PORT for Redis' protocol, http://HOST:PORT for gRPC
+    /// [environment: TOYKV_SERVER]
+    #[arg(long, short, global = true, value_name = "ADDRESS", conflicts_with = "dir")]
+    pub(crate) server: Option<String>,
+    /// A file whose first line is the server's password
+    /// [environment: TOYKV_PASSWORD has the password itself]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// A file with the certificate that vouches for an https:// server, instead of the system's
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// What an acknowledged write survives
     #[arg(long, global = true, value_enum, value_name = "LEVEL")]
     pub(crate) durability: Option<Durability>,

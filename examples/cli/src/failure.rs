@@ -38,10 +38,8 @@ pub(crate) enum Exit {
     /// Something is there that must not be.
     Exists = 12,
     /// The server cannot be reached, or went away.
-    #[expect(dead_code, reason = "for stores behind a server")]
     Unreachable = 13,
     /// The server wants another password or token.
-    #[expect(dead_code, reason = "for stores behind a server")]
     Refused = 14,
     /// A fault of the program itself.
     Internal = 70,

@@ -41,8 +41,11 @@ fn main() -> ExitCode {
 
 /// What the command line does not say the environment may.
 fn from_environment(target: &mut Target) {
-    if target.dir.is_none() {
+    if target.dir.is_none() && target.server.is_none() {
         target.dir = std::env::var_os("TOYKV_DIR").map(PathBuf::from);
+        if target.dir.is_none() {
+            target.server = std::env::var("TOYKV_SERVER").ok();
+        }
     }
 }
 
@@ -108,6 +111,9 @@ fn manual(verb: Option<&str>, call: &mut Call<'_>) -> Result<()> {
 }
 
 fn destroy(args: &DestroyArgs, target: &Target) -> Result<()> {
+    if let (None, Some(server)) = (&target.dir, &target.server) {
+        return Err(store::unsupported("destroy", server, "a server's database is in use"));
+    }
     let dir = target.dir.as_ref();
     let dir = dir.ok_or_else(|| Failure::usage("say which database: --dir DIR"))?;
     if !args.yes {

@@ -118,8 +118,11 @@ impl Store for Local {
         Err(unsupported("explain", "a directory", "this version of the engine cannot tell yet"))
     }
 
-    fn collect(&mut self, _watch: &mut Watch<'_>) -> Result<()> {
-        Err(unsupported("gc", "a directory", "this version of the engine keeps segments"))
+    fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+        self.db.gc_with(&mut |progress| -> ControlFlow<()> {
+            watch(progress.done_bytes, progress.total_bytes)
+        })?;
+        Ok(())
     }
 
     fn close(&mut self) -> Result<()> {

@@ -3,7 +3,10 @@
 //! Invariant SAME: a verb means the same wherever the store is. What a place cannot do it refuses
 //! with [`unsupported`], which names the verb and the reason.
 
+mod grpc;
 mod local;
+mod proto;
+mod resp;
 
 use std::ops::ControlFlow;
 
@@ -80,11 +83,48 @@ pub(crate) trait Store {
 
 /// Opens what the command line names.
 pub(crate) fn open(target: &Target, access: Access) -> Result<Box<dyn Store>> {
-    let Some(dir) = &target.dir else {
-        return Err(Failure::usage("say where the data is: --dir DIR"));
+    if target.dir.is_some() && target.server.is_some() {
+        return Err(Failure::usage("--dir and --server: the data is in one place only"));
+    }
+    if let Some(dir) = &target.dir {
+        return Ok(Box::new(local::Local::open(dir, target, access)?));
+    }
+    let Some(server) = &target.server else {
+        return Err(Failure::usage("say where the data is: --dir DIR or --server ADDRESS"));
     };
-    Ok(Box::new(local::Local::open(dir, target, access)?))
+    if !target.options.is_empty() {
+        return Err(Failure::usage("--option is for a directory: a server has its own options"));
+    }
+    let password = password(target)?;
+    if server.starts_with("http://") || server.starts_with("https://") {
+        return Ok(Box::new(grpc::Grpc::open(server, target, password.as_deref())?));
+    }
+    if target.durability.is_some() {
+        let message = "--durability is for a directory or http://: Redis' protocol cannot say it";
+        return Err(Failure::usage(message));
+    }
+    if target.ca.is_some() {
+        return Err(Failure::usage("--ca is for https://: the other protocol is spoken in clear"));
+    }
+    Ok(Box::new(resp::Resp::open(server, password.as_deref())?))
 }
+
+/// The password: from a file, or from the environment; never an argument, which every user of the
+/// machine could read.
+fn password(target: &Target) -> Result<Option<String>> {
+    if let Some(path) = &target.password_file {
+        let bytes = crate::files::read_all(path)?;
+        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+        let text = std::str::from_utf8(line);
+        let text = text.map_err(|_| Failure::usage(format!("{}: not text", path.display())))?;
+        return Ok(Some(text.to_owned()));
+    }
+    Ok(std::env::var("TOYKV_PASSWORD").ok().filter(|password| !password.is_empty()))
+}
+
+/// Why a server does not do what is done to files.
+const ON_THE_DIRECTORY: &str = "the server offers no such call; run it with --dir where the \
+                                database is, while the server is down";
 
 /// The refusal of a verb.
 pub(crate) fn unsupported(verb: &str, place: &str, why: &str) -> Failure {

@@ -147,6 +147,24 @@ fn verify_reads_everything_and_names_the_damage() {
 }
 
 #[test]
+fn gc_gives_back_the_space_of_dead_values() {
+    let place = Place::new();
+    place.write("large", &[b'v'; 4_000_000]);
+    for _ in 0..4 {
+        place.ok(&["set", "key", "@large"]);
+    }
+    let size = || -> usize {
+        let db = place.path("db");
+        names(&db).iter().map(|name| bytes_of(&db.join(name)).len()).sum()
+    };
+    place.ok(&["compact"]);
+    assert_eq!(place.text(&["gc"]), "");
+    assert!(size() < 8_000_000, "{} bytes", size());
+    assert_eq!(place.ok(&["get", "key", "--raw"]), [b'v'; 4_000_000]);
+    assert_eq!(place.text(&["verify"]), "entries\t1\nbytes\t4000003\n");
+}
+
+#[test]
 fn destroy_wants_a_yes() {
     let place = filled();
     let (code, message) = place.fails(&["destroy"]);

@@ -2,9 +2,11 @@
 
 mod bulk;
 mod codes;
+mod fake;
 mod harness;
 mod keys;
 mod ranges;
+mod remote;
 mod shell;
 mod terminal;
 mod texts;

@@ -160,6 +160,8 @@ impl Toykv for Service {
             stalled_us: stats.stalled_us,
             poisoned: text(health.poisoned),
             background_error: text(health.background_error),
+            collections: stats.collections,
+            collection_bytes_written: stats.collection_bytes_written,
         }))
     }
 }

@@ -74,6 +74,12 @@ fn counters(shared: &Shared) -> Vec<Row<u64>> {
             "Bytes that compactions wrote.",
             stats.compaction_bytes_written,
         ),
+        ("toykv_collections_total", "Collections of segments.", stats.collections),
+        (
+            "toykv_collection_written_bytes_total",
+            "Bytes that collections wrote.",
+            stats.collection_bytes_written,
+        ),
         ("toykv_flush_written_bytes_total", "Bytes that flushes wrote.", stats.flush_bytes_written),
         ("toykv_log_written_bytes_total", "Bytes appended to the log.", stats.log_bytes_written),
         ("toykv_syncs_total", "Device flushes of the log.", stats.syncs),

@@ -18,6 +18,9 @@ use crate::store::{Patience, Stall, Stripes};
 /// SETs of a pipeline are collected up to so many bytes and then written at once.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// GETs of a pipeline are collected up to so many: the engine's cache misses for them overlap.
+const BATCH_GETS: usize = 16;
+
 /// Shown in the log in place of longer names.
 const NO_COMMAND: &str = "(unknown)";
 
@@ -28,6 +31,7 @@ pub(crate) struct Session {
     parser: Parser,
     limits: FrameLimits,
     sets: Sets,
+    gets: Gets,
     timing: Timing,
     /// Something was written that has not been made durable.
     unsettled: bool,
@@ -64,9 +68,19 @@ struct Sets {
     stripes: Stripes,
 }
 
-/// When the last command was finished, and commands of one kind since then.
+/// The keys of GETs that wait to be looked up together, one behind the other, and their ends.
+#[derive(Default)]
+struct Gets {
+    keys: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// Commands of one kind that were executed one after the other share one look at the clock.
 struct Timing {
+    /// When the ones before them were finished.
     last: Instant,
+    command: usize,
+    number: u64,
 }
 
 impl Session {
@@ -79,32 +93,55 @@ impl Session {
             parser: Parser::default(),
             limits: FrameLimits::new(&shared.limits, authenticated),
             sets: Sets::default(),
-            timing: Timing { last: Instant::now() },
+            gets: Gets::default(),
+            timing: Timing { last: Instant::now(), command: COMMANDS.len(), number: 0 },
             unsettled: false,
             replies: 0,
             start: None,
         }
     }
 
-    /// Executes one command, or puts a plain SET aside.
+    /// Executes one command, or puts a plain SET or GET aside.
     #[inline]
     fn execute(&mut self, input: &[u8], out: &mut Out) {
+        let arguments = self.parser.arguments(input);
+        let index = find(arguments.get(0));
+        let key = arguments.get(1);
+        let plain = self.state.authenticated && key.len() <= toykv::MAX_KEY_LEN;
+        match (index.map(|index| COMMANDS[index].name), arguments.len()) {
+            (Some("SET"), 3) if plain && arguments.get(2).len() < BATCH_BYTES => {
+                self.read_gets(out);
+                self.put_aside(input, out);
+            }
+            (Some("GET"), 2) if plain => {
+                self.gets.keys.extend_from_slice(key);
+                self.gets.ends.push(self.gets.keys.len());
+                self.write_sets(out);
+                if self.gets.ends.len() == BATCH_GETS || self.gets.keys.len() >= BATCH_BYTES {
+                    self.read_gets(out);
+                }
+            }
+            _ => self.execute_now(index, input, out),
+        }
+    }
+
+    /// Collects a SET.
+    #[inline]
+    fn put_aside(&mut self, input: &[u8], out: &mut Out) {
         if self.sets.batch.size_bytes() >= BATCH_BYTES {
             self.write_sets(out);
         }
         let arguments = self.parser.arguments(input);
-        let index = find(arguments.get(0));
-        let set = index.is_some_and(|index| COMMANDS[index].name == "SET");
-        if set && arguments.len() == 3 && self.state.authenticated {
-            let (key, value) = (arguments.get(1), arguments.get(2));
-            if key.len() <= toykv::MAX_KEY_LEN && value.len() < BATCH_BYTES {
-                self.sets.stripes.add(self.shared.store.stripe(key));
-                // Cannot fail: the lengths are within the limits.
-                let _ = self.sets.batch.put(key, value);
-                return;
-            }
-        }
+        let (key, value) = (arguments.get(1), arguments.get(2));
+        self.sets.stripes.add(self.shared.store.stripe(key));
+        // Cannot fail: the lengths are within the limits.
+        let _ = self.sets.batch.put(key, value);
+    }
+
+    /// Executes one command after those that were put aside.
+    fn execute_now(&mut self, index: Option<usize>, input: &[u8], out: &mut Out) {
         self.write_sets(out);
+        self.read_gets(out);
         let arguments = self.parser.arguments(input);
         let mark = out.mark();
         let outcome = match index {
@@ -157,6 +194,44 @@ impl Session {
         self.timing.count(&self.shared, find(b"SET"), count as u64);
     }
 
+    /// Looks up the keys that were put aside, and answers them. At most one of SETs and GETs waits.
+    #[inline]
+    fn read_gets(&mut self, out: &mut Out) {
+        let count = self.gets.ends.len();
+        if count == 0 {
+            return;
+        }
+        let mut keys = [&[][..]; BATCH_GETS];
+        let mut start = 0;
+        for (key, &end) in keys.iter_mut().zip(&self.gets.ends) {
+            *key = &self.gets.keys[start..end];
+            start = end;
+        }
+        let first = out.mark();
+        match self.shared.store.multi_get(&keys[..count]) {
+            Ok(values) => {
+                for value in values {
+                    let mark = out.mark();
+                    self.reply(out).value(value.as_ref());
+                    if out.refused() {
+                        out.rewind(mark);
+                        self.reply(out).failure(&too_large(&self.shared));
+                    }
+                }
+            }
+            Err(error) => {
+                add(&self.shared.metrics.errors, count as u64);
+                let failure = Failure::Engine(error);
+                (0..count).for_each(|_| self.reply(out).failure(&failure));
+            }
+        }
+        self.gets.keys.clear();
+        self.gets.keys.shrink_to(BATCH_BYTES);
+        self.gets.ends.clear();
+        self.note_reply(first, count);
+        self.timing.count(&self.shared, find(b"GET"), count as u64);
+    }
+
     fn reply<'a>(&self, out: &'a mut Out) -> Reply<'a> {
         Reply { out, three: self.state.three }
     }
@@ -180,6 +255,7 @@ impl Dialect for Session {
             Step::Incomplete => Next::More,
             Step::Bad(text) => {
                 self.write_sets(out);
+                self.read_gets(out);
                 self.reply(out).failure(&Failure::new(text));
                 Next::Close
             }
@@ -194,6 +270,8 @@ impl Dialect for Session {
     /// every command since the last time answers so: none of them was acknowledged.
     fn settle(&mut self, out: &mut Out) {
         self.write_sets(out);
+        self.read_gets(out);
+        self.timing.flush(&self.shared);
         let (replies, start) = (std::mem::take(&mut self.replies), self.start.take());
         if !std::mem::take(&mut self.unsettled) || !self.shared.store.settles() {
             return;
@@ -220,24 +298,40 @@ impl Dialect for Session {
 }
 
 impl Timing {
-    /// Counts commands that were finished since the last call.
+    /// Counts commands that were executed just now.
     #[inline]
     fn count(&mut self, shared: &Shared, command: Option<usize>, number: u64) {
+        let command = command.unwrap_or(COMMANDS.len());
+        if command != self.command {
+            self.flush(shared);
+            self.command = command;
+        }
+        self.number += number;
+        if COMMANDS.get(command).is_none_or(|command| command.flags & LONG != 0) {
+            self.flush(shared);
+        }
+    }
+
+    /// Looks at the clock.
+    fn flush(&mut self, shared: &Shared) {
+        let number = std::mem::take(&mut self.number);
+        if number == 0 {
+            return;
+        }
         let now = Instant::now();
         let took = now - self.last;
         self.last = now;
-        let each = if number == 1 { took } else { took / number as u32 };
-        shared.metrics.count(command.unwrap_or(COMMANDS.len()), number, each);
+        shared.metrics.count(self.command, number, took / number as u32);
         if took >= shared.slow {
-            log_slow(shared, command, number, took);
+            log_slow(shared, self.command, number, took);
         }
     }
 }
 
 #[cold]
-fn log_slow(shared: &Shared, command: Option<usize>, number: u64, took: Duration) {
+fn log_slow(shared: &Shared, command: usize, number: u64, took: Duration) {
     add(&shared.metrics.slow, 1);
-    let name = command.map_or(NO_COMMAND, |index| COMMANDS[index].name);
+    let name = COMMANDS.get(command).map_or(NO_COMMAND, |command| command.name);
     let took_ms = took.as_millis() as u64;
     tracing::warn!(target: "slow", command = name, number, took_ms, "a slow command");
 }

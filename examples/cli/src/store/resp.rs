@@ -1,0 +1,259 @@
+//! A server that speaks Redis' protocol: toykv-server's TCP port.
+//!
+//! Invariant ORDER: keys are told in order or not at all. toykv-server's SCAN goes through them in
+//! their order; a server that does not, such as Redis itself, is refused when it shows.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use redis::{Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{RedisError, RedisResult};
+
+use super::{Entries, Figures, Range, Store, Visit, Watch, unsupported};
+use crate::failure::{Exit, Failure, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An answer that takes longer is not coming; the exact count of a large database takes a while.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Keys that one SCAN asks for, and values that are asked for at once.
+const SCAN_KEYS: u64 = 1000;
+const VALUES: usize = 100;
+
+/// A connection.
+pub(crate) struct Resp {
+    address: String,
+    connection: Connection,
+}
+
+impl Resp {
+    /// Connects to `host:port`.
+    pub(crate) fn open(address: &str, password: Option<&str>) -> Result<Resp> {
+        let plain = address.strip_prefix("redis://").unwrap_or(address).trim_end_matches('/');
+        let parts = plain.rsplit_once(':').and_then(|(host, port)| {
+            let host = host.strip_prefix('[').map_or(host, |host| host.trim_end_matches(']'));
+            Some((host.to_owned(), port.parse().ok()?))
+        });
+        let Some((host, port)) = parts.filter(|(host, _)| !host.is_empty()) else {
+            let message = format!("{address:?} is no address: host:port or http://host:port");
+            return Err(Failure::usage(message));
+        };
+        let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(password) = password {
+            login = login.set_password(password);
+        }
+        let address = plain.to_owned();
+        let connect = || -> RedisResult<Connection> {
+            let info = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+            let client = redis::Client::open(info.set_redis_settings(login))?;
+            let connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+            connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+            connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+            Ok(connection)
+        };
+        match connect() {
+            Ok(connection) => Ok(Resp { address, connection }),
+            Err(error) => Err(failure(&address, &error)),
+        }
+    }
+
+    fn ask<T: redis::FromRedisValue>(&mut self, command: &[&[u8]]) -> Result<T> {
+        let mut packed = redis::Cmd::new();
+        for word in command {
+            packed.arg(*word);
+        }
+        packed.query(&mut self.connection).map_err(|error| failure(&self.address, &error))
+    }
+
+    /// Tells `visit` about keys and, unless only they are wanted, their values. A key that vanished
+    /// since it was listed is passed over.
+    fn tell(
+        &mut self,
+        keys: &[Vec<u8>],
+        keys_only: bool,
+        left: &mut u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<ControlFlow<()>> {
+        for keys in keys.chunks(VALUES) {
+            let mut values = vec![Some(Vec::new()); keys.len()];
+            if !keys_only {
+                let mut pipe = redis::pipe();
+                for key in keys {
+                    pipe.cmd("GET").arg(&key[..]);
+                }
+                let asked = pipe.query(&mut self.connection);
+                values = asked.map_err(|error| failure(&self.address, &error))?;
+            }
+            for (key, value) in keys.iter().zip(values) {
+                let Some(value) = value else { continue };
+                if *left == 0 || visit(key, &value)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                *left -= 1;
+            }
+        }
+        Ok(if *left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    /// The next keys of a SCAN.
+    fn page(
+        &mut self,
+        cursor: &[u8],
+        pattern: &[u8],
+        count: u64,
+    ) -> Result<(Vec<u8>, Vec<Vec<u8>>)> {
+        let count = count.to_string();
+        self.ask(&[b"SCAN", cursor, b"MATCH", pattern, b"COUNT", count.as_bytes()])
+    }
+}
+
+/// A glob that matches what begins with `prefix`.
+fn pattern(prefix: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for &byte in prefix {
+        if b"*?[]\\^-".contains(&byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'*');
+    pattern
+}
+
+/// What a failed command means.
+fn failure(address: &str, error: &RedisError) -> Failure {
+    let exit = match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            Exit::Refused
+        }
+        (_, Some("READONLY")) => Exit::ReadOnly,
+        (_, Some("MISCONF")) => Exit::Poisoned,
+        (_, Some("BUSY" | "LOADING" | "TRYAGAIN")) => Exit::Busy,
+        (ErrorKind::Server(_) | ErrorKind::Extension, _) => Exit::Usage,
+        (ErrorKind::InvalidClientConfig, _) => Exit::Usage,
+        (ErrorKind::Client | ErrorKind::UnexpectedReturnType, _) => Exit::Unsupported,
+        _ => Exit::Unreachable,
+    };
+    let message = match (error.code(), error.detail()) {
+        (Some(_), Some(detail)) if exit != Exit::Unreachable => detail.to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::new(exit, format!("{address}: {message}"))
+}
+
+impl Store for Resp {
+    fn name(&self) -> String {
+        self.address.clone()
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.ask(&[b"GET", key])
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.ask(&[b"SET", key, value])
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.ask::<i64>(&[b"DEL", key]).map(drop)
+    }
+
+    fn put_all(&mut self, entries: &Entries) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut command: Vec<&[u8]> = vec![b"MSET"];
+        for (key, value) in entries {
+            command.extend([&key[..], value]);
+        }
+        self.ask(&command)
+    }
+
+    fn scan(&mut self, range: &Range, visit: &mut Visit<'_>) -> Result<()> {
+        let pattern = pattern(&range.prefix);
+        let mut left = range.limit.unwrap_or(u64::MAX);
+        let count = if range.reverse { SCAN_KEYS } else { left.clamp(1, SCAN_KEYS) };
+        let mut cursor = b"0".to_vec();
+        let mut last: Option<Vec<u8>> = None;
+        let mut kept = VecDeque::new();
+        loop {
+            let (next, mut keys) = self.page(&cursor, &pattern, count)?;
+            for key in &keys {
+                if last.as_ref().is_some_and(|last| key <= last) {
+                    let why = "its keys come in no order; this is no toykv-server";
+                    return Err(unsupported("scan", &self.address, why));
+                }
+                last = Some(key.clone());
+            }
+            let beyond = |key: &Vec<u8>| range.end.as_ref().is_some_and(|end| key >= end);
+            let ended = next == b"0" || keys.last().is_some_and(beyond);
+            keys.retain(|key| {
+                range.start.as_ref().is_none_or(|start| key >= start) && !beyond(key)
+            });
+            if range.reverse {
+                kept.extend(keys);
+                let most = usize::try_from(left).unwrap_or(usize::MAX);
+                kept.drain(..kept.len().saturating_sub(most));
+            } else if self.tell(&keys, range.keys_only, &mut left, visit)?.is_break() {
+                return Ok(());
+            }
+            if ended {
+                break;
+            }
+            crate::progress::check()?;
+            cursor = next;
+        }
+        let kept: Vec<Vec<u8>> = kept.into_iter().rev().collect();
+        self.tell(&kept, range.keys_only, &mut left, visit).map(drop)
+    }
+
+    fn len(&mut self) -> Result<u64> {
+        self.ask(&[b"DBSIZE"])
+    }
+
+    fn scans_are_frozen(&self) -> bool {
+        false
+    }
+
+    fn stats(&mut self) -> Result<Figures> {
+        let info: Vec<u8> = self.ask(&[b"INFO"])?;
+        let mut figures = Figures::new();
+        figures.insert("keys".into(), self.len()?.into());
+        for line in String::from_utf8_lossy(&info).lines() {
+            if let Some((name, value)) = line.split_once(':') {
+                let number = value.parse::<u64>().map(Into::into);
+                figures.insert(name.into(), number.unwrap_or_else(|_| value.into()));
+            }
+        }
+        Ok(figures)
+    }
+
+    fn compact(&mut self, _range: &Range, _watch: &mut Watch<'_>) -> Result<()> {
+        Err(unsupported("compact", &self.address, super::ON_THE_DIRECTORY))
+    }
+
+    fn explain(&mut self) -> Result<Figures> {
+        Err(unsupported("explain", &self.address, super::ON_THE_DIRECTORY))
+    }
+
+    fn collect(&mut self, _watch: &mut Watch<'_>) -> Result<()> {
+        Err(unsupported("gc", &self.address, super::ON_THE_DIRECTORY))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern;
+
+    #[test]
+    fn a_prefix_is_no_glob() {
+        assert_eq!(pattern(b"user:"), b"user:*");
+        assert_eq!(pattern(b"a*[b]?\\^-"), br"a\*\[b\]\?\\\^\-*");
+    }
+}
