@@ -129,8 +129,8 @@ fn a_cancelled_scan_lets_go_of_its_state() {
         for n in 0..200 {
             client.put(put(&format!("k{n:03}"), &"v".repeat(50_000))).await.unwrap();
         }
-        // More streams than may be open at a time, each left after its first message. Not many more:
-        // the client gives up a connection on which too much arrives for streams that it left.
+        // More streams than may be open at a time, each left after its first message. Not many
+        // more: the client gives up a connection when too much arrives for streams that it left.
         for _ in 0..80 {
             let mut stream = client.scan(ScanRequest::default()).await.unwrap().into_inner();
             assert!(stream.next().await.unwrap().is_ok());
