@@ -15,7 +15,7 @@ use super::rewrite::{Moved, rewrite};
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Engine, Env, lock};
 use super::view::{MemPart, Version, View, key_count};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::filename::FileName;
 use crate::memtable::MemEntry;
 use crate::table::Table;
@@ -106,12 +106,18 @@ fn decide(env: &Env, part: &MemPart, separated: Separated) -> Result<Fate> {
     let dead = DeadSet::new(dropped, dropped_bytes);
     let state = SegmentState::Flushed;
     let meta = SegmentMeta { id, file: id, salt, size_bytes, state, values, dead };
-    if meta.live_bytes() / LEAST_LIVE_PERCENT >= size_bytes / 100 {
-        part.segment.sync()?;
-        return Ok(Fate::Stays(Box::new(meta)));
-    }
     let inputs = [(Arc::clone(&part.segment), meta)];
-    rewrite(env, &inputs, &mut |_| ControlFlow::Continue(())).map(Fate::Moves)
+    let [(_, meta)] = &inputs;
+    if meta.live_bytes() / LEAST_LIVE_PERCENT < size_bytes / 100 {
+        match rewrite(env, &inputs, &mut |_| ControlFlow::Continue(())) {
+            // A flush makes room, and one damaged value does not stop it: the segment stays.
+            Err(error) if matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::Corruption) => {}
+            moved => return moved.map(Fate::Moves),
+        }
+    }
+    part.segment.sync()?;
+    let [(_, meta)] = inputs;
+    Ok(Fate::Stays(Box::new(meta)))
 }
 
 fn write_run(

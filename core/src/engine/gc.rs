@@ -7,13 +7,14 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::counters::Counters;
 use super::hooks;
 use super::obsolete;
 use super::pick_files::{Goal, file_uses, pick_files};
 use super::rewrite::{Input, Moved, rewrite};
-use super::state::{Change, Engine, lock};
+use super::state::{Change, Engine, closed_error, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::FileNumber;
 use crate::version::{DeadSet, SegmentMeta, VersionEdit, VersionState};
@@ -24,7 +25,7 @@ type Check<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 impl Engine {
     /// Collects the files with most to gain when too much space is spent. False when it is not.
     pub(crate) fn collect_once(&self) -> Result<bool> {
-        let goal = self.goal(self.env.options.space_amplification_percent - 100);
+        let goal = self.goal(self.env.options.space_amplification_percent - 100, u64::MAX);
         let mut go_on = |_| match lock(&self.shared).stop {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
@@ -35,34 +36,39 @@ impl Engine {
         }
     }
 
-    /// Collects every file that has something to gain. `check` is told how many bytes have been
-    /// copied of how many.
+    /// Collects every file that is there now and has something to gain. `check` is told how many
+    /// bytes have been copied of how many.
     pub(crate) fn collect_all(
         &self,
         check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
         let _job = self.begin_job()?;
-        let goal = self.goal(0);
+        // What is written from now on is not collected, so it ends whatever others write.
+        let goal = self.goal(0, self.env.next_file.load(Ordering::Relaxed));
         let mut done = 0;
         loop {
             let uses = file_uses(&self.files()?.state);
-            let paying = uses.values().filter(|file| file.pays());
-            let left: u64 = paying.map(|file| file.live_bytes).sum();
+            let there = uses.iter().filter(|(number, _)| **number < goal.before);
+            let paying = there.filter(|(_, file)| file.pays());
+            let left: u64 = paying.map(|(_, file)| file.live_bytes).sum();
             let total = done + left;
             let mut go_on = |copied| {
                 done += copied;
                 if lock(&self.shared).stop { ControlFlow::Break(()) } else { check(done, total) }
             };
-            if !self.collect_files(&goal, &mut go_on)? {
-                return Ok(());
+            match self.collect_files(&goal, &mut go_on) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(_) if lock(&self.shared).stop => return Err(closed_error()),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn goal(&self, spare_percent: u64) -> Goal {
+    fn goal(&self, spare_percent: u64, before: FileNumber) -> Goal {
         let file_bytes = self.env.plan.memtable_size_bytes;
         let file_bytes = hooks::limit(&self.env.dir, "collected file size", file_bytes);
-        Goal { spare_percent, file_bytes }
+        Goal { spare_percent, file_bytes, before }
     }
 
     fn collect_files(&self, goal: &Goal, check: Check<'_>) -> Result<bool> {

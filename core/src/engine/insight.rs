@@ -58,7 +58,8 @@ impl Engine {
             tables: tables().count(),
             table_bytes: tables().map(|(meta, _)| meta.size_bytes).sum(),
             segments: segments().count(),
-            segment_bytes: segments().map(|segment| segment.identity().size_bytes).sum(),
+            segment_bytes: parts().map(|segment| segment.identity().size_bytes).sum::<u64>()
+                + view.version.files.values().map(|file| file.size_bytes).sum::<u64>(),
             snapshots,
             flushes: read(&counters.flushes),
             compactions: read(&counters.compactions),

@@ -89,15 +89,18 @@ pub(crate) fn needless_bytes(runs: &[RunMeta], snapshots: &[SeqNo]) -> u64 {
     tables.filter(|table| newest < table.min_seqno).map(|table| table.old_bytes).sum()
 }
 
-/// At most so many bytes of values, about, are hidden by newer entries: each entry hides at most
-/// one of an older run, which is as long as they are on average.
+/// So many bytes of values, about, may be hidden by newer entries: each hides at most one of an
+/// older run, which is as long as they are on average, or as the newer value where only large ones
+/// are written anew.
 pub(crate) fn hidden_bytes(runs: &[RunMeta]) -> u64 {
     let hidden_in = |older: usize| {
         let (newer, older) = runs.split_at(older);
         let entries = |runs: &[RunMeta]| runs.iter().map(RunMeta::entries).sum::<u64>();
-        let values: u64 = older.iter().map(RunMeta::value_bytes).sum();
+        let values = |runs: &[RunMeta]| runs.iter().map(RunMeta::value_bytes).sum::<u64>();
+        let (hiding, hideable) = (values(newer), values(older));
         let (newer, older) = (entries(newer), entries(older).max(1));
-        (u128::from(values) * u128::from(newer.min(older)) / u128::from(older)) as u64
+        let average = u128::from(hideable) * u128::from(newer.min(older)) / u128::from(older);
+        (average as u64).max(hiding.min(hideable))
     };
     (1..runs.len()).map(hidden_in).max().unwrap_or(0)
 }
@@ -220,6 +223,9 @@ mod tests {
         // Where small values outweigh what is hidden, sizes alone decide.
         assert!(!too_much(&[run(2, 5000, 0), run(1, 10_000, 8)], 50));
         assert_eq!(hidden_bytes(&[run(1, 100, 4096)]), 0);
+        // Among many small values only some large ones are written anew.
+        let mixed = [run(2, 5000, 65_536), run(1, 1_000_000, 655)];
+        assert_eq!(hidden_bytes(&mixed), 5000 * 65_536);
     }
 
     #[test]

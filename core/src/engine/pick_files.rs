@@ -26,6 +26,8 @@ pub(crate) struct Goal {
     pub(crate) spare_percent: u64,
     /// The size that files shall have.
     pub(crate) file_bytes: u64,
+    /// Only files with smaller numbers are collected.
+    pub(crate) before: FileNumber,
 }
 
 /// One file with live values.
@@ -80,7 +82,7 @@ pub(crate) fn pick_files(
 ) -> Option<Vec<FileNumber>> {
     let mut files: Vec<(FileNumber, FileUse)> = file_uses(state).into_iter().collect();
     let spent = spent(state, goal, &files);
-    files.retain(|(number, _)| !spared.contains(number));
+    files.retain(|(number, _)| *number < goal.before && !spared.contains(number));
     choose(files, spent.0, spent.1, goal)
 }
 
@@ -141,7 +143,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const GOAL: Goal = Goal { spare_percent: 50, file_bytes: 64 * MIB };
+    const GOAL: Goal = Goal { spare_percent: 50, file_bytes: 64 * MIB, before: FileNumber::MAX };
 
     fn file(size: u64, live: u64) -> FileUse {
         FileUse {

@@ -445,6 +445,34 @@ fn a_failed_sync_within_a_flush_refuses_writes() {
     }
 }
 
+/// A flush that finds no room to rewrite its few large values leaves them where they are.
+#[test]
+fn a_flush_without_room_for_its_values_keeps_the_segment() {
+    let mut run = Run::new(SimDisk::new(), options());
+    run.open().unwrap();
+    for tag in 0..10 {
+        run.put(tag, value_of(tag, 2000), Durability::Process).unwrap();
+    }
+    let mut created = 0;
+    // The first is the next segment of the log.
+    let second = move |operation: &Operation<'_>| {
+        let name = operation.path.to_string_lossy();
+        let own = operation.kind == OpKind::Create && name.ends_with(".vlog");
+        created += u64::from(own);
+        own && created == 2
+    };
+    run.disk.fail(Fault::when(second).errno(libc::ENOSPC));
+    run.db().flush().unwrap();
+    assert_eq!(run.disk.faults_struck(), 1);
+    run.db().audit().unwrap();
+    run.gc().unwrap();
+    run.db().audit().unwrap();
+    for tag in 0..10 {
+        let found = run.db().get(&key_of(tag)).unwrap();
+        assert_eq!(found.as_deref(), Some(&value_of(tag, 2000)[..]));
+    }
+}
+
 /// ACK: close syncs what was acknowledged also when there is no room to flush it.
 #[test]
 fn close_on_a_full_disk_still_makes_everything_durable() {
