@@ -13,6 +13,17 @@ import pytest
 
 import toykv
 
+VALUE_TYPES = {
+    "bool",
+    "bytes",
+    "compression",
+    "durability",
+    "io",
+    "milliseconds",
+    "number",
+    "ratio",
+}
+
 
 def test_describe_has_what_the_engine_has() -> None:
     described = toykv.Options.describe()
@@ -20,7 +31,7 @@ def test_describe_has_what_the_engine_has() -> None:
     assert described["durability"][:2] == ("durability", "interval")
     assert described["memtable_size_bytes"][:2] == ("bytes", "auto")
     for value_type, default, doc in described.values():
-        assert value_type in {"bool", "durability", "milliseconds", "bytes"}
+        assert value_type in VALUE_TYPES
         assert default
         assert doc
 

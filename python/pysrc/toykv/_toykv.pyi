@@ -56,6 +56,10 @@ class OptionValues(TypedDict, total=False):
     value_threshold_bytes: int | str
     space_amplification: int | str
     snapshot_max_age_ms: int | str
+    compression: str
+    compression_level: int | str
+    cache_size_bytes: int | str
+    io: str
 
 @type_check_only
 class _HasItems(Protocol):
