@@ -21,16 +21,26 @@ use super::writer::Writer;
 use crate::batch::BatchEntry;
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
+use crate::iter::head_of;
 use crate::options::WriteOptions;
 use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_SEQNO, SeqNo};
 
-/// A batch sorted, the last entry of each key only. Each is its number in the batch and the batch
-/// from there on: with the batch of a caller 24 bytes, half of what the entry itself would take.
+/// A batch sorted, the last entry of each key only.
 struct Sorted<I> {
-    entries: Vec<(u32, I)>,
+    entries: Vec<Place<I>>,
     count: u64,
     /// Keys and values, as given.
     user_bytes: u64,
+}
+
+/// An entry: with the batch of a caller 32 bytes, less than what the entry itself would take.
+struct Place<I> {
+    /// The first eight bytes of the key, which decide most comparisons without a look at it.
+    head: u64,
+    /// Its number in the batch.
+    number: u32,
+    /// The batch from there on.
+    here: I,
 }
 
 impl Engine {
@@ -162,30 +172,42 @@ fn sort<'a, I>(mut entries: I, count: u32) -> Sorted<I>
 where
     I: Iterator<Item = BatchEntry<'a>> + Clone,
 {
-    let mut list: Vec<(u32, I)> = Vec::with_capacity(count as usize);
-    let mut user_bytes = 0u64;
+    let mut list: Vec<Place<I>> = Vec::with_capacity(count as usize);
+    let (mut ascend, mut before, mut user_bytes) = (true, None, 0u64);
     loop {
         let here = entries.clone();
         let Some(entry) = entries.next() else { break };
         debug_assert!(entry.kind != Kind::Pointer);
-        list.push((list.len() as u32, here));
+        ascend = ascend && before < Some(entry.key);
+        before = Some(entry.key);
+        list.push(Place { head: head_of(entry.key), number: list.len() as u32, here });
         user_bytes += (entry.key.len() + entry.value.len()) as u64;
     }
     let count = list.len() as u64;
-    // Newest first among equal keys, of which only the newest stays.
-    list.sort_unstable_by(|(i, a), (j, b)| key_of(a).cmp(&key_of(b)).then(j.cmp(i)));
-    list.dedup_by(|later, earlier| key_of(&later.1) == key_of(&earlier.1));
+    if !ascend {
+        // Newest first among equal keys, of which only the newest stays.
+        list.sort_unstable_by(|a, b| a.compare(b).then(b.number.cmp(&a.number)));
+        list.dedup_by(|later, earlier| later.compare(earlier).is_eq());
+    }
     Sorted { entries: list, count, user_bytes }
 }
 
-#[inline]
-fn key_of<'a>(here: &(impl Iterator<Item = BatchEntry<'a>> + Clone)) -> Option<&'a [u8]> {
-    here.clone().next().map(|entry| entry.key)
+impl<'a, I: Iterator<Item = BatchEntry<'a>> + Clone> Place<I> {
+    fn entry(&self) -> Option<BatchEntry<'a>> {
+        self.here.clone().next()
+    }
+
+    /// The order of the keys.
+    #[inline]
+    fn compare(&self, other: &Place<I>) -> std::cmp::Ordering {
+        let key = |place: &Place<I>| place.entry().map(|entry| entry.key);
+        self.head.cmp(&other.head).then_with(|| key(self).cmp(&key(other)))
+    }
 }
 
 impl<'a, I: Iterator<Item = BatchEntry<'a>> + Clone> Sorted<I> {
     /// The entries with their numbers, by key.
     fn iter(&self) -> impl Iterator<Item = (u32, BatchEntry<'a>)> {
-        self.entries.iter().filter_map(|(index, here)| Some((*index, here.clone().next()?)))
+        self.entries.iter().filter_map(|place| Some((place.number, place.entry()?)))
     }
 }
