@@ -1,6 +1,6 @@
 //! Entries as text files for other programs: CSV, TSV and JSON lines.
 //!
-//! Invariant BACK: what [`write::Rows`] writes, [`read::Rows`] reads back to the same entries,
+//! Invariant BACK: what `write::Rows` writes, `read::Rows` reads back to the same entries,
 //! given the same format and encoding.
 
 mod read;
