@@ -59,6 +59,26 @@ pub struct Space {
     pub snapshots: Vec<SnapshotSpace>,
 }
 
+impl Space {
+    /// Every line: its name and its bytes.
+    pub fn numbers(&self) -> [(&'static str, u64); 12] {
+        [
+            ("total_bytes", self.total_bytes),
+            ("live_value_bytes", self.live_value_bytes),
+            ("hidden_value_bytes", self.hidden_value_bytes),
+            ("dead_value_bytes", self.dead_value_bytes),
+            ("value_overhead_bytes", self.value_overhead_bytes),
+            ("log_bytes", self.log_bytes),
+            ("preallocated_bytes", self.preallocated_bytes),
+            ("table_bytes", self.table_bytes),
+            ("manifest_bytes", self.manifest_bytes),
+            ("obsolete_bytes", self.obsolete_bytes),
+            ("unfinished_bytes", self.unfinished_bytes),
+            ("other_bytes", self.other_bytes),
+        ]
+    }
+}
+
 /// A snapshot, or several of one state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -197,6 +217,15 @@ mod tests {
             numbers.iter().map(|n| format!("{}: {}", n.name, n.value)).collect();
         assert_eq!(format!("Stats {{ {} }}", text.join(", ")), format!("{stats:?}"));
         assert!(numbers.iter().all(|number| number.doc.ends_with('.')), "{numbers:?}");
+    }
+
+    #[test]
+    fn every_line_of_the_space_has_its_number() {
+        let space = Space { total_bytes: 7, other_bytes: 9, ..Space::default() };
+        let lines = space.numbers();
+        let text: Vec<String> = lines.iter().map(|(name, n)| format!("{name}: {n}")).collect();
+        let all = format!("Space {{ {}, snapshots: [] }}", text.join(", "));
+        assert_eq!(all, format!("{space:?}"));
     }
 
     #[test]

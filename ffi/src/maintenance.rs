@@ -165,22 +165,8 @@ pub unsafe extern "C" fn toykv_space_json(
 
 /// One member a field of `Space`.
 fn space_json(space: &Space) -> String {
-    let numbers = [
-        ("total_bytes", space.total_bytes),
-        ("live_value_bytes", space.live_value_bytes),
-        ("hidden_value_bytes", space.hidden_value_bytes),
-        ("dead_value_bytes", space.dead_value_bytes),
-        ("value_overhead_bytes", space.value_overhead_bytes),
-        ("log_bytes", space.log_bytes),
-        ("preallocated_bytes", space.preallocated_bytes),
-        ("table_bytes", space.table_bytes),
-        ("manifest_bytes", space.manifest_bytes),
-        ("obsolete_bytes", space.obsolete_bytes),
-        ("unfinished_bytes", space.unfinished_bytes),
-        ("other_bytes", space.other_bytes),
-    ];
     let mut text = String::from("{");
-    for (name, number) in numbers {
+    for (name, number) in space.numbers() {
         let _ = write!(text, "\"{name}\":{number},");
     }
     text.push_str("\"snapshots\":[");

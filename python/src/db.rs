@@ -289,22 +289,8 @@ impl Db {
     /// 0
     fn explain_space<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let space = waiting(py, || self.handle.open_db()?.explain_space())?;
-        let numbers = [
-            ("total_bytes", space.total_bytes),
-            ("live_value_bytes", space.live_value_bytes),
-            ("hidden_value_bytes", space.hidden_value_bytes),
-            ("dead_value_bytes", space.dead_value_bytes),
-            ("value_overhead_bytes", space.value_overhead_bytes),
-            ("log_bytes", space.log_bytes),
-            ("preallocated_bytes", space.preallocated_bytes),
-            ("table_bytes", space.table_bytes),
-            ("manifest_bytes", space.manifest_bytes),
-            ("obsolete_bytes", space.obsolete_bytes),
-            ("unfinished_bytes", space.unfinished_bytes),
-            ("other_bytes", space.other_bytes),
-        ];
         let dict = PyDict::new(py);
-        for (name, number) in numbers {
+        for (name, number) in space.numbers() {
             dict.set_item(name, number)?;
         }
         let snapshots = PyList::empty(py);

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use toykv::{Db, Options, ScanOptions, WriteBatch};
 
-use super::{Access, Entries, Figures, Range, Store, Visit, Watch, unsupported};
+use super::{Access, Entries, Figures, Range, Store, Visit, Watch};
 use crate::args::Target;
 use crate::failure::Result;
 
@@ -82,23 +82,9 @@ impl Store for Local {
         let mut figures = Figures::new();
         let mut add = |name: &str, value: Json| figures.insert(name.into(), value);
         add("keys", self.db.len()?.into());
-        add("seqno", stats.seqno.into());
-        add("memtables", stats.memtables.into());
-        add("memtable_bytes", stats.memtable_bytes.into());
-        add("runs", stats.runs.into());
-        add("tables", stats.tables.into());
-        add("table_bytes", stats.table_bytes.into());
-        add("segments", stats.segments.into());
-        add("segment_bytes", stats.segment_bytes.into());
-        add("snapshots", stats.snapshots.into());
-        add("flushes", stats.flushes.into());
-        add("compactions", stats.compactions.into());
-        add("compaction_bytes_read", stats.compaction_bytes_read.into());
-        add("compaction_bytes_written", stats.compaction_bytes_written.into());
-        add("flush_bytes_written", stats.flush_bytes_written.into());
-        add("log_bytes_written", stats.log_bytes_written.into());
-        add("syncs", stats.syncs.into());
-        add("stalled_us", stats.stalled_us.into());
+        for number in stats.numbers() {
+            add(number.name, number.value.into());
+        }
         let text = |error: Option<toykv::Error>| error.map(|error| error.to_string()).into();
         add("poisoned", text(health.poisoned));
         add("background_error", text(health.background_error));
@@ -115,7 +101,15 @@ impl Store for Local {
     }
 
     fn explain(&mut self) -> Result<Figures> {
-        Err(unsupported("explain", "a directory", "this version of the engine cannot tell yet"))
+        let space = self.db.explain_space()?;
+        let numbers = space.numbers().into_iter();
+        let mut figures: Figures =
+            numbers.map(|(name, bytes)| (name.into(), bytes.into())).collect();
+        for (index, own) in space.snapshots.iter().enumerate() {
+            let text = format!("{} bytes for {} ms", own.held_bytes, own.age_ms);
+            figures.insert(format!("snapshot_{index}"), text.into());
+        }
+        Ok(figures)
     }
 
     fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()> {

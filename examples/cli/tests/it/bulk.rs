@@ -165,6 +165,22 @@ fn gc_gives_back_the_space_of_dead_values() {
 }
 
 #[test]
+fn explain_says_what_the_space_is_needed_for() {
+    let place = filled();
+    let text = place.text(&["explain"]);
+    let bytes = |line: &str| -> (String, u64) {
+        let (name, bytes) = line.split_once(": ").unwrap();
+        (name.to_string(), bytes.parse().unwrap())
+    };
+    let lines: std::collections::BTreeMap<_, _> = text.lines().map(bytes).collect();
+    let parts = lines
+        .iter()
+        .filter(|(name, _)| !["total_bytes", "hidden_value_bytes"].contains(&name.as_str()));
+    assert_eq!(parts.map(|(_, bytes)| bytes).sum::<u64>(), lines["total_bytes"], "{text}");
+    assert!(lines["total_bytes"] > 0 && lines["table_bytes"] + lines["log_bytes"] > 0, "{text}");
+}
+
+#[test]
 fn destroy_wants_a_yes() {
     let place = filled();
     let (code, message) = place.fails(&["destroy"]);
