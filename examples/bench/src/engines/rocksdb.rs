@@ -1,11 +1,11 @@
 //! RocksDB, without and with separated values (BlobDB), set as redb's benchmark sets it.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, FlushOptions, Options, ReadOptions,
-    SstFileWriter, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    SstFileWriter, WriteBatch, WriteOptions,
 };
 
 use crate::Result;
@@ -39,9 +39,6 @@ pub(crate) struct RocksReader<'a> {
 
 fn options(config: &Config, blobs: bool) -> Options {
     let cache = Cache::new_lru_cache(config.cache_bytes as usize);
-    let half = config.cache_bytes as usize / 2;
-    let buffers =
-        WriteBufferManager::new_write_buffer_manager_with_cache(half, false, cache.clone());
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&cache);
     table.set_bloom_filter(FILTER_BITS, false);
@@ -53,7 +50,8 @@ fn options(config: &Config, blobs: bool) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
-    options.set_write_buffer_manager(&buffers);
+    // Beside the cache, not charged to it: a RocksDB of before 8.4 cannot do that by its C API.
+    options.set_db_write_buffer_size(config.cache_bytes as usize / 2);
     options.set_compression_type(compression);
     options
         .increase_parallelism(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
@@ -167,7 +165,12 @@ impl<const BLOBS: bool> Engine for RocksEngine<BLOBS> {
         flush.set_wait(true);
         self.db.flush_opt(&flush)?;
         self.db.compact_range::<&[u8], &[u8]>(None, None);
-        Ok(self.db.wait_for_compact(&WaitForCompactOptions::default())?)
+        // Not by wait_for_compact, which a RocksDB of before 8.4 does not have.
+        const BUSY: [&str; 2] = ["rocksdb.compaction-pending", "rocksdb.num-running-compactions"];
+        while BUSY.iter().any(|name| self.db.property_int_value(*name) != Ok(Some(0))) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Result<RocksReader<'_>> {
