@@ -5,10 +5,14 @@
 #![expect(unused_imports, reason = "as above")]
 #![expect(unreachable_pub, reason = "as above")]
 
+#[path = "../src/cache.rs"]
+mod cache;
 #[path = "../src/checksum.rs"]
 mod checksum;
 #[path = "../src/coding.rs"]
 mod coding;
+#[path = "../src/compress.rs"]
+mod compress;
 #[path = "../src/error.rs"]
 mod error;
 #[path = "../src/filename.rs"]

@@ -161,7 +161,7 @@ impl<'a> Iterator for Entries<'a> {
     #[inline]
     fn next(&mut self) -> Option<BatchEntry<'a>> {
         let kind = match Kind::from_u8(self.decoder.u8()?)? {
-            Kind::Pointer => return None,
+            Kind::Pointer | Kind::Packed => return None,
             kind => kind,
         };
         Some(BatchEntry { kind, key: self.decoder.bytes()?, value: self.decoder.bytes()? })

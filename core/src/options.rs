@@ -170,8 +170,8 @@ const OPTIONS: &[OptionInfo] = &[
         name: "compression",
         value_type: "compression",
         default_value: "none",
-        doc: "how tables are compressed that are written from now on: none, lz4 or zstd; those \
-              that are there stay as they are",
+        doc: "how tables and separated values are compressed that are written from now on: none, \
+              lz4 or zstd; what is there stays as it is",
         set: |options, text| store(&mut options.compression, parse_compression(text)),
         get: |options| compression_text(options.compression).into(),
     },
@@ -312,8 +312,8 @@ impl Options {
         self
     }
 
-    /// How tables are compressed that are written from now on (default none); those that are there
-    /// stay as they are.
+    /// How tables and separated values (of at most 16 MiB) are compressed that are written from now
+    /// on (default none); what is there stays as it is.
     pub fn compression(mut self, compression: Compression) -> Options {
         self.compression = compression;
         self

@@ -271,12 +271,11 @@ impl Scan {
 
     #[inline]
     fn entry(&mut self) -> Result<Entry<'_>> {
-        let key = &self.cursor.key()[1..];
         if self.keys_only {
-            return Ok(Entry { key, value: b"" });
+            return Ok(Entry { key: &self.cursor.key()[1..], value: b"" });
         }
-        match self.cursor.value() {
-            Ok(value) => Ok(Entry { key, value }),
+        match self.cursor.entry() {
+            Ok((key, value)) => Ok(Entry { key: &key[1..], value }),
             Err(error) => {
                 self.error = Some(error.clone());
                 Err(error)

@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     /// The value lies in the value log; a [`ValuePointer`] follows. Only in tables.
     Pointer = 3,
     // 4 is kept for a value with an expiry time, 5 for a range tombstone.
+    /// A put whose value is stored compressed. Only in records of the value log.
+    Packed = 6,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             1 => Some(Kind::Put),
             2 => Some(Kind::Delete),
             3 => Some(Kind::Pointer),
+            6 => Some(Kind::Packed),
             _ => None,
         }
     }
@@ -78,7 +81,7 @@ pub enum IoMode {
     Direct,
 }
 
-/// How blocks of tables are compressed in new files. The numbers are part of the
+/// How blocks of new tables and separated values are compressed. The numbers are part of the
 /// format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::view::{MemPart, View};
+use crate::cache::{Bytes, SharedBytes};
 use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
 use crate::key::LookupKey;
@@ -29,6 +30,8 @@ pub(crate) struct TreeCursor {
     valid: bool,
     /// The key being left behind.
     key: Vec<u8>,
+    /// The last value that lies in a buffer.
+    held: Option<SharedBytes>,
 }
 
 impl TreeCursor {
@@ -62,6 +65,7 @@ impl TreeCursor {
             forward: true,
             valid: false,
             key: Vec::new(),
+            held: None,
         }
     }
 
@@ -77,16 +81,20 @@ impl TreeCursor {
         self.merge.key()
     }
 
-    /// The value; a large one is found in the value log now.
+    /// The encoded key, and the value; a large one is found in the value log now.
     #[inline]
-    pub(crate) fn value(&self) -> Result<&[u8]> {
-        match self.merge.current() {
-            Child::Mem(child) => child.value(),
-            Child::Run(child) if child.kind() == Kind::Pointer => self
-                .view
-                .resolve_mapped::<false>(self.key(), child.iter().value())
-                .map(|(value, _)| value),
-            Child::Run(child) => Ok(child.iter().value()),
+    pub(crate) fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        let key = self.merge.key();
+        let value = match self.merge.current() {
+            Child::Mem(child) => child.part.value(key, &child.entry)?,
+            Child::Run(child) if child.kind() == Kind::Pointer => {
+                self.view.resolve::<false>(key, child.iter().value())?.0
+            }
+            Child::Run(child) => return Ok((key, child.iter().value())),
+        };
+        match value {
+            Bytes::Mapped(value) => Ok((key, value)),
+            Bytes::Shared(value) => Ok((key, self.held.insert(value))),
         }
     }
 
@@ -271,11 +279,6 @@ impl MemChild {
     fn new(part: &Arc<MemPart>, seqno: SeqNo) -> MemChild {
         let entry = MemEntry { seqno: 0, kind: Kind::Delete, offset: 0, value_len: 0 };
         MemChild { part: Arc::clone(part), iter: part.memtable.iter(), seqno, entry }
-    }
-
-    fn value(&self) -> Result<&[u8]> {
-        let key_len = self.iter.key().len();
-        self.part.segment.value(self.entry.offset, key_len, self.entry.value_len)
     }
 
     /// Goes on until a key has a version for this reader.

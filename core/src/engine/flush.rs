@@ -67,7 +67,11 @@ impl Separated {
     }
 
     fn is_large(&self, entry: &MemEntry) -> bool {
-        entry.kind == Kind::Put && u64::from(entry.value_len) >= self.values.least_len
+        match entry.kind {
+            Kind::Packed => true,
+            Kind::Put => u64::from(entry.value_len) >= self.values.least_len,
+            Kind::Delete | Kind::Pointer => false,
+        }
     }
 }
 

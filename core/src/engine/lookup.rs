@@ -62,8 +62,7 @@ impl View {
                 if entry.kind == Kind::Delete {
                     return Ok(None);
                 }
-                let value = part.segment.value(entry.offset, key.len(), entry.value_len)?;
-                let (value, owner) = (Bytes::Mapped(value), Owner::Segment(&part.segment));
+                let (value, owner) = (part.value(key, &entry)?, Owner::Segment(&part.segment));
                 return Ok(Some(Found { value, owner }));
             }
         }
@@ -74,6 +73,7 @@ impl View {
                     Kind::Delete => Ok(None),
                     Kind::Put => Ok(Some(Found { value: entry.value, owner: Owner::Table(table) })),
                     Kind::Pointer => self.resolve_as::<PART>(key, &entry.value).map(Some),
+                    Kind::Packed => Err(unreadable("an entry of a table has a kind of the log")),
                 };
             }
         }
@@ -101,20 +101,19 @@ impl View {
     /// The separated value that `pointer`, as a table stores it, leads to.
     #[inline(always)]
     fn resolve_as<const PART: bool>(&self, key: &[u8], pointer: &[u8]) -> Result<Found<'_>> {
-        let (value, segment) = self.resolve_mapped::<PART>(key, pointer)?;
-        Ok(Found { value: Bytes::Mapped(value), owner: Owner::Segment(segment) })
+        let (value, segment) = self.resolve::<PART>(key, pointer)?;
+        Ok(Found { value, owner: Owner::Segment(segment) })
     }
 
-    /// As resolve_as: the value in the segment's map, and the segment.
+    /// As resolve_as: the value, and the segment that it is in.
     #[inline]
-    pub(crate) fn resolve_mapped<const PART: bool>(
+    pub(crate) fn resolve<const PART: bool>(
         &self,
         key: &[u8],
         pointer: &[u8],
-    ) -> Result<(&[u8], &Arc<Segment>)> {
-        let pointer = ValuePointer::decode(pointer).ok_or_else(|| {
-            Error::new(ErrorKind::Corruption, "a value pointer in a table has a wrong length")
-        })?;
+    ) -> Result<(Bytes<'_>, &Arc<Segment>)> {
+        let pointer = ValuePointer::decode(pointer)
+            .ok_or_else(|| unreadable("a value pointer in a table has a wrong length"))?;
         let segment = self.version.segment_of(&pointer)?;
         let value = match PART {
             true => segment.pointed_part(pointer.offset, key, pointer.len)?,
@@ -142,4 +141,9 @@ impl View {
             }
         }
     }
+}
+
+#[cold]
+fn unreadable(what: &str) -> Error {
+    Error::new(ErrorKind::Corruption, what)
 }

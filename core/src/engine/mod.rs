@@ -21,6 +21,7 @@ mod insight;
 mod lookup;
 mod obsolete;
 mod open;
+mod pack;
 mod pick;
 mod pick_files;
 mod pop;

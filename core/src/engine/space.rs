@@ -103,12 +103,13 @@ fn line_of<'a>(space: &'a mut Space, view: &View, known: &Known, entry: &DirEntr
         tables.any(|(meta, _)| meta.number == number)
     };
     match FileName::parse(&entry.name) {
-        _ if known.obsolete.contains(&entry.name) => &mut space.obsolete_bytes,
+        // What the view names counts as it did then, though it may have become obsolete since.
         Some(FileName::Table(number)) if has_table(number) => &mut space.table_bytes,
         // Divided later, into what is live, dead and neither.
         Some(FileName::Segment(number)) if view.version.files.contains_key(&number) => {
             &mut space.value_overhead_bytes
         }
+        _ if known.obsolete.contains(&entry.name) => &mut space.obsolete_bytes,
         Some(FileName::Segment(_)) if is_active(&entry.name) => &mut space.preallocated_bytes,
         Some(FileName::Segment(_)) if known.next.as_ref() == Some(&entry.name) => {
             &mut space.preallocated_bytes

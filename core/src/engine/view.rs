@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use super::pick::hidden_bytes;
 use super::pick_files::{FileUse, file_uses};
+use crate::cache::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::head_of;
-use crate::memtable::{Inserted, Memtable};
+use crate::memtable::{Inserted, MemEntry, Memtable};
 use crate::table::Table;
-use crate::types::{DEFAULT_KEYSPACE, FileNumber, SegmentId, SeqNo, ValuePointer};
+use crate::types::{DEFAULT_KEYSPACE, FileNumber, Kind, SegmentId, SeqNo, ValuePointer};
 use crate::version::{SegmentState, TableMeta, VersionState};
 use crate::vlog::Segment;
 
@@ -42,6 +43,16 @@ impl MemPart {
     pub(crate) fn new(segment: Arc<Segment>) -> MemPart {
         let memtable = Arc::new(Memtable::new(segment.identity().size_bytes));
         MemPart { memtable, segment, count: Mutex::default() }
+    }
+
+    /// The value of an entry of the memtable.
+    #[inline]
+    pub(crate) fn value(&self, key: &[u8], entry: &MemEntry) -> Result<Bytes<'_>> {
+        let stored = self.segment.value(entry.offset, key.len(), entry.value_len)?;
+        match entry.kind {
+            Kind::Packed => self.segment.unpack(entry.offset, stored),
+            _ => Ok(Bytes::Mapped(stored)),
+        }
     }
 }
 

@@ -40,11 +40,32 @@ impl Engine {
     where
         I: Iterator<Item = BatchEntry<'a>> + Clone,
     {
-        let writer = self.writer()?;
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
         if size.least_segment_size() > self.env.plan.memtable_size_bytes {
             return self.write_large(entries, size.count(), options);
         }
+        match self.pack(entries.clone()) {
+            None => self.write_frame(entries, size, 0, options),
+            Some(packing) => {
+                let entries = packing.apply(entries);
+                let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
+                self.write_frame(entries, size, packing.saved_bytes(), options)
+            }
+        }
+    }
+
+    /// Writes a batch that a segment takes; compression has made it shorter by `saved_bytes`.
+    fn write_frame<'a, I>(
+        &self,
+        entries: I,
+        size: FrameSize,
+        saved_bytes: u64,
+        options: &WriteOptions,
+    ) -> Result<SeqNo>
+    where
+        I: Iterator<Item = BatchEntry<'a>> + Clone,
+    {
+        let writer = self.writer()?;
         self.slow_down(size.bytes(), options)?;
         let seqno = {
             let mut writer = self.lock_writer(writer, options)?;
@@ -55,7 +76,11 @@ impl Engine {
             {
                 self.keep_reserve(&mut writer, size, options)?;
             }
-            self.append(&mut writer, entries, size, options)?
+            let seqno = self.append(&mut writer, entries, size, options)?;
+            if saved_bytes > 0 {
+                self.env.counters.add_write(0, saved_bytes);
+            }
+            seqno
         };
         self.settle(seqno, options)?;
         Ok(seqno)
@@ -121,7 +146,7 @@ impl Engine {
         writer.next_seqno = last + 1;
         self.visible.store(last, Ordering::Release);
         if writer.low.is_some() || writer.high.is_some() {
-            for entry in entries.filter(|entry| entry.kind == Kind::Put) {
+            for entry in entries.filter(|entry| entry.kind != Kind::Delete) {
                 writer.note_put(entry.key);
             }
         }

@@ -177,7 +177,7 @@ where
     loop {
         let here = entries.clone();
         let Some(entry) = entries.next() else { break };
-        debug_assert!(entry.kind != Kind::Pointer);
+        debug_assert!(matches!(entry.kind, Kind::Put | Kind::Delete));
         ascend = ascend && before < Some(entry.key);
         before = Some(entry.key);
         list.push(Place { head: head_of(entry.key), number: list.len() as u32, here });

@@ -43,11 +43,11 @@ const GAP: u32 = u32::MAX;
 pub(crate) struct MemEntry {
     /// Its place in the order of writes.
     pub(crate) seqno: SeqNo,
-    /// Put or Delete.
+    /// Put, Packed or Delete.
     pub(crate) kind: Kind,
     /// Byte offset of its record in the segment, a multiple of 8.
     pub(crate) offset: u64,
-    /// Length of the value in bytes.
+    /// Length of the value in bytes, as it is stored.
     pub(crate) value_len: u32,
 }
 
@@ -106,7 +106,13 @@ impl<'a> Record<'a> {
 
     #[inline(always)]
     fn kind(&self) -> Kind {
-        if self.seqno_kind() as u8 == Kind::Delete as u8 { Kind::Delete } else { Kind::Put }
+        const DELETE: u8 = Kind::Delete as u8;
+        const PACKED: u8 = Kind::Packed as u8;
+        match self.seqno_kind() as u8 {
+            DELETE => Kind::Delete,
+            PACKED => Kind::Packed,
+            _ => Kind::Put,
+        }
     }
 
     /// What this version says.

@@ -370,7 +370,12 @@ impl<'a> RawEntry<'a> {
         value_len: usize,
     ) -> Option<RawEntry<'a>> {
         let kind = Kind::from_u8((word & 7) as u8)?;
-        if kind == Kind::Pointer && value_len != ValuePointer::ENCODED_LEN {
+        let bad = match kind {
+            Kind::Pointer => value_len != ValuePointer::ENCODED_LEN,
+            Kind::Packed => true,
+            Kind::Put | Kind::Delete => false,
+        };
+        if bad {
             return None;
         }
         let value_start = start + suffix_len;

@@ -164,6 +164,7 @@ impl TableBuilder {
                 let pointer = pointer.ok_or_else(|| self.misuse("pointer of a wrong length"))?;
                 self.value_bytes += u64::from(pointer.len);
             }
+            Kind::Packed => return Err(self.misuse("record of the log in a table")),
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub(crate) struct FrameSize {
 pub(crate) struct Written<'a> {
     /// Its number in the batch, from 0.
     pub(crate) index: u32,
-    /// Put or Delete.
+    /// Put, Packed or Delete.
     pub(crate) kind: Kind,
     /// The encoded key.
     pub(crate) key: &'a [u8],
@@ -32,7 +32,7 @@ pub(crate) struct Written<'a> {
     pub(crate) seqno: SeqNo,
     /// Offset of the record in the segment, a multiple of 8.
     pub(crate) offset: u64,
-    /// Length of its value.
+    /// Length of its value, as it is stored.
     pub(crate) value_len: u32,
 }
 

@@ -2,7 +2,8 @@
 //! durable and where large values live for good. `format` has the bytes, `segment` one file as
 //! readers see it, `writer` the append path over `frame` and `ahead`, `replay` what recovery reads.
 //! After the flush: `values` walks what is separated, `rewrite` copies what of it is live into
-//! another file, and `map` leads from addresses, which never change, to places in that.
+//! another file, and `map` leads from addresses, which never change, to places in that. `packed` is
+//! how compressed values are stored.
 //!
 //! Invariants: bytes behind the end of the log are never read as values; published bytes never
 //! change; a frame is found by replay only if it and all frames before it are whole.
@@ -10,7 +11,9 @@
 mod ahead;
 mod format;
 mod frame;
+mod identify;
 mod map;
+mod packed;
 mod replay;
 mod rewrite;
 mod segment;
@@ -22,6 +25,7 @@ mod tests;
 
 pub(crate) use format::{RewrittenIdentity, SegmentIdentity, record_len};
 pub(crate) use frame::FrameSize;
+pub(crate) use packed::pack;
 pub(crate) use replay::replay;
 pub(crate) use rewrite::Rewriter;
 pub(crate) use segment::{OpenFor, Prefill, Segment};

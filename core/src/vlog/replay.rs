@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::format::{FIRST_FRAME, FRAME_HEADER_LEN, FrameHeader, RawRecord, fold};
+use super::packed;
 use super::segment::Segment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
@@ -27,11 +28,11 @@ pub(crate) struct LogPosition {
 pub(crate) struct LogRecord<'a> {
     /// Which of the segments it is in, from 0.
     pub(crate) segment_index: usize,
-    /// Put or Delete.
+    /// Put, Packed or Delete.
     pub(crate) kind: Kind,
     /// The encoded key.
     pub(crate) key: &'a [u8],
-    /// The value; its length fits in 32 bits.
+    /// The value as it is stored; its length fits in 32 bits.
     pub(crate) value: &'a [u8],
     /// Its sequence number.
     pub(crate) seqno: SeqNo,
@@ -108,7 +109,7 @@ fn replay_segment(
         let mut at = offset + FRAME_HEADER_LEN as u64;
         for index in 0..u64::from(frame.header.count) {
             let Some(record) = record_at(segment, at, frame.end) else { break };
-            let kind = if record.kind == Kind::Delete as u8 { Kind::Delete } else { Kind::Put };
+            let kind = Kind::from_u8(record.kind).unwrap_or(Kind::Put);
             let RawRecord { key, value, .. } = record;
             let seqno = first_seqno + index;
             visit(LogRecord { segment_index, kind, key, value, seqno, offset: at })?;
@@ -170,21 +171,31 @@ fn record_at(segment: &Segment, offset: u64, end: u64) -> Option<RawRecord<'_>> 
 fn check_record(segment: &Segment, offset: u64, record: &RawRecord<'_>) -> Result<()> {
     match Kind::from_u8(record.kind) {
         Some(Kind::Put) => {}
+        Some(Kind::Packed) => check_packed(segment, offset, record)?,
         Some(Kind::Delete) if record.value.is_empty() => {}
         Some(_) => return Err(segment.corrupt(offset, "record that no log has")),
-        None => {
-            let text = format!(
-                "{}: record of kind {}, which this version does not know",
-                segment.path().display(),
-                record.kind
-            );
-            return Err(Error::new(ErrorKind::UnsupportedFormat, text));
-        }
+        None => return Err(unknown(segment, "record of kind", record.kind)),
     }
     match key::split(record.key) {
         Some((_, user_key)) if user_key.len() <= MAX_KEY_LEN => Ok(()),
         _ => Err(segment.corrupt(offset, "record with a key that no database has")),
     }
+}
+
+/// Refuses a compressed value that no writer of this version makes.
+fn check_packed(segment: &Segment, offset: u64, record: &RawRecord<'_>) -> Result<()> {
+    match packed::check(record.value) {
+        Ok(()) => Ok(()),
+        Err(Some(scheme)) => Err(unknown(segment, "value of compression", scheme)),
+        Err(None) => Err(segment.corrupt(offset, "compressed value that no log has")),
+    }
+}
+
+#[cold]
+fn unknown(segment: &Segment, what: &str, number: u8) -> Error {
+    let path = segment.path().display();
+    let text = format!("{path}: {what} {number}, which this version does not know");
+    Error::new(ErrorKind::UnsupportedFormat, text)
 }
 
 /// Refuses an intact frame whose sequence numbers do not follow those before it.

@@ -12,12 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::ahead::{Ahead, PlacedWindow};
 use super::format::{
-    FORMAT_VERSION, FrameHeader, HeaderFault, RECORD_HEADER_LEN, RawRecord, RewrittenHeader,
-    RewrittenIdentity, SEGMENT_HEADER_LEN, SegmentIdentity,
+    FrameHeader, RECORD_HEADER_LEN, RawRecord, RewrittenIdentity, SEGMENT_HEADER_LEN,
+    SegmentIdentity,
 };
+use super::identify::{check_identity, check_rewritten, map_len, open_file};
 use super::map::{MapFile, OffsetMap, decode_directory};
+use super::packed::unpack;
+use crate::cache::{Bytes, SharedBytes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{Access, File, FileSystem, PathKind, Region};
+use crate::fs::{Access, File, FileSystem, Region};
 use crate::types::{Kind, SegmentId};
 
 /// Shorter records may share a KiB with others, so no bit is theirs alone; of longer ones at most
@@ -74,11 +77,11 @@ struct Handle {
 /// A record whose checksum has been verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRecord<'a> {
-    /// Put or Delete.
+    /// Put, Packed or Delete.
     pub(crate) kind: Kind,
     /// The encoded key.
     pub(crate) key: &'a [u8],
-    /// The value.
+    /// The value as it is stored.
     pub(crate) value: &'a [u8],
     /// Bytes that the record takes in the segment.
     pub(crate) len: u64,
@@ -212,9 +215,9 @@ impl Segment {
         self.map.as_ref()
     }
 
-    /// The value of the record at `offset`, whose lengths the caller knows from a memtable. Costs a
-    /// bounds check and verifies nothing, unless a sync has failed. Only for records that were
-    /// published.
+    /// The value, as it is stored, of the record at `offset`, whose lengths the caller knows from a
+    /// memtable. Costs a bounds check and verifies nothing, unless a sync has failed. Only for
+    /// records that were published.
     #[inline]
     pub(crate) fn value(&self, offset: u64, key_len: usize, value_len: u32) -> Result<&[u8]> {
         if self.suspect.load(Ordering::Relaxed) {
@@ -240,7 +243,12 @@ impl Segment {
     /// wherever it lies by now. The record is verified the first time (one shorter than 1 KiB:
     /// every time).
     #[inline]
-    pub(crate) fn pointed_value(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
+    pub(crate) fn pointed_value(
+        &self,
+        offset: u64,
+        key: &[u8],
+        value_len: u32,
+    ) -> Result<Bytes<'_>> {
         let place = self.place_of(offset)?;
         let record = self.raw_record(place)?;
         if record.len() < SHARED_KIB || !self.is_verified(place) {
@@ -251,9 +259,14 @@ impl Segment {
 
     /// As pointed_value, for who wants a part of the value only: a long record is not verified,
     /// since that would read all of it. Its key and lengths are compared all the same.
-    pub(crate) fn pointed_part(&self, offset: u64, key: &[u8], value_len: u32) -> Result<&[u8]> {
+    pub(crate) fn pointed_part(
+        &self,
+        offset: u64,
+        key: &[u8],
+        value_len: u32,
+    ) -> Result<Bytes<'_>> {
         let record = self.raw_record(self.place_of(offset)?)?;
-        if record.len() < LONG {
+        if record.len() < LONG || record.kind == Kind::Packed as u8 {
             return self.pointed_value(offset, key, value_len);
         }
         self.check_pointed(offset, &record, key, value_len)
@@ -275,12 +288,22 @@ impl Segment {
         record: &RawRecord<'a>,
         key: &[u8],
         value_len: u32,
-    ) -> Result<&'a [u8]> {
-        let named = record.kind == Kind::Put as u8 && record.key == key;
-        if !named || record.value.len() != value_len as usize {
-            return Err(self.corrupt(offset, "record is not the one that a table points to"));
+    ) -> Result<Bytes<'a>> {
+        let named = record.key == key && record.value.len() == value_len as usize;
+        match Kind::from_u8(record.kind).filter(|_| named) {
+            Some(Kind::Put) => Ok(Bytes::Mapped(record.value)),
+            Some(Kind::Packed) => self.unpack(offset, record.value),
+            _ => Err(self.corrupt(offset, "record is not the one that a table points to")),
         }
-        Ok(record.value)
+    }
+
+    /// The value of the record of address `offset` whose stored form is compressed.
+    #[cold]
+    pub(crate) fn unpack<'a>(&self, offset: u64, stored: &[u8]) -> Result<Bytes<'a>> {
+        let value = unpack(stored)
+            .ok_or_else(|| self.corrupt(offset, "a compressed value cannot be decompressed"))?;
+        let len = value.len();
+        Ok(Bytes::Shared(SharedBytes::new(value, 0..len)))
     }
 
     /// The record at `offset` of the log, verified on every call.
@@ -288,7 +311,7 @@ impl Segment {
         let record = self.raw_record(offset)?;
         self.verify(offset, offset, &record)?;
         let kind = match Kind::from_u8(record.kind) {
-            Some(kind @ (Kind::Put | Kind::Delete)) => kind,
+            Some(kind @ (Kind::Put | Kind::Packed | Kind::Delete)) => kind,
             _ => return Err(self.corrupt(offset, "record of a kind that no log has")),
         };
         Ok(StoredRecord { kind, key: record.key, value: record.value, len: record.len() })
@@ -426,69 +449,4 @@ impl fmt::Debug for Segment {
 #[cold]
 fn not_new() -> Error {
     Error::new(ErrorKind::Misuse, "an old segment is never appended to")
-}
-
-fn map_len(identity: &SegmentIdentity) -> Result<usize> {
-    usize::try_from(identity.size_bytes)
-        .map_err(|_| Error::new(ErrorKind::Unsupported, "segment is larger than the address space"))
-}
-
-/// Opens a file that must be there and have this size.
-fn open_file(fs: &dyn FileSystem, path: &Path, size_bytes: u64) -> Result<Arc<dyn File>> {
-    if fs.kind(path)? == PathKind::Absent {
-        return Err(Error::corruption(path, 0, "this segment of the log is missing"));
-    }
-    let file = fs.open(path)?;
-    let size = file.size()?;
-    if size != size_bytes {
-        let what = format!("segment has {size} bytes, not {size_bytes}");
-        return Err(Error::corruption(path, size.min(size_bytes), what));
-    }
-    Ok(file)
-}
-
-fn header_error(path: &Path, fault: HeaderFault) -> Error {
-    match fault {
-        HeaderFault::Damage(what) => Error::corruption(path, 0, what),
-        HeaderFault::Version(found) => {
-            let what = format!(
-                "{}: segment has format version {found}, this library reads {FORMAT_VERSION}",
-                path.display()
-            );
-            Error::new(ErrorKind::UnsupportedFormat, what)
-        }
-    }
-}
-
-fn check_identity(path: &Path, region: &Region, expected: &SegmentIdentity) -> Result<()> {
-    let header = region.get(0, SEGMENT_HEADER_LEN).unwrap_or_default();
-    let found = SegmentIdentity::decode(header).map_err(|fault| header_error(path, fault))?;
-    let words = |of: &SegmentIdentity| [of.id, of.salt, of.db_id, of.size_bytes];
-    check_words(path, words(&found), words(expected))
-}
-
-fn check_rewritten(
-    path: &Path,
-    region: &Region,
-    expected: &RewrittenIdentity,
-) -> Result<RewrittenHeader> {
-    let header = region.get(0, SEGMENT_HEADER_LEN).unwrap_or_default();
-    let found = RewrittenHeader::decode(header).map_err(|fault| header_error(path, fault))?;
-    let words = |of: &RewrittenIdentity| [of.file, of.salt, of.db_id, of.size_bytes];
-    check_words(path, words(&found.identity), words(expected))?;
-    Ok(found)
-}
-
-/// Compares number, salt, database and size, which both headers have in the same places.
-fn check_words(path: &Path, found: [u64; 4], expected: [u64; 4]) -> Result<()> {
-    let names = [(16, "number"), (24, "salt"), (32, "database"), (40, "size")];
-    for ((offset, name), (found, expected)) in
-        names.into_iter().zip(found.into_iter().zip(expected))
-    {
-        if found != expected {
-            let what = format!("another segment is here: {name} {found:#x}, not {expected:#x}");
-            return Err(Error::corruption(path, offset, what));
-        }
-    }
-    Ok(())
 }

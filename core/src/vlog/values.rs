@@ -86,7 +86,8 @@ impl<D: Iterator<Item = u32>> Walk<'_, D> {
         let none = || segment.corrupt(place, "no record of the log is here");
         let header = self.pieces.get(place, RECORD_HEADER_LEN as u64)?.ok_or_else(none)?;
         let (kind, value_len, len) = RawRecord::lengths(header).ok_or_else(none)?;
-        if kind == Kind::Delete as u8 || value_len < least_len {
+        let short = kind == Kind::Put as u8 && value_len < least_len;
+        if kind == Kind::Delete as u8 || short {
             return Ok(len);
         }
         if self.dead.next_if_eq(&unit).is_some() {

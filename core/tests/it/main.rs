@@ -3,6 +3,7 @@
 mod background;
 mod bad_input;
 mod basic;
+mod compression;
 mod concurrent;
 mod crash;
 mod crash_model;

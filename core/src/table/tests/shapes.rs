@@ -134,7 +134,7 @@ fn seqnos_of_every_width_and_all_kinds() {
         let value = match kind {
             Kind::Put => b"value".to_vec(),
             Kind::Delete => Vec::new(),
-            Kind::Pointer => pointer.encode().to_vec(),
+            _ => pointer.encode().to_vec(),
         };
         items.push(Item { key: vec![0, bits as u8], seqno, kind, value });
     }

@@ -404,6 +404,14 @@ fn intact_nonsense_is_refused_or_ignored() {
         let found = kind(replay_forged(1, 1, (1, 2, future), b"\0kv"));
         assert_eq!(found, ErrorKind::UnsupportedFormat, "{future}");
     }
+    // Compressed values: of no compression, too short, longer than any, and one of the future.
+    for value in [&b"\x05\0\0\0\0v"[..], b"\x05\0\0\0", b"\x01\0\0\x01\x01v", b"\x05\0\0\0\x07v"] {
+        let found =
+            kind(replay_forged(1, 1, (value.len() as u32, 2, 6), &[b"\0k", value].concat()));
+        let future = value.get(4) == Some(&7);
+        let expected = if future { ErrorKind::UnsupportedFormat } else { ErrorKind::Corruption };
+        assert_eq!(found, expected, "{value:?}");
+    }
     // Keys without a keyspace.
     assert_eq!(kind(replay_forged(1, 1, (1, 0, 1), b"v")), ErrorKind::Corruption);
     assert_eq!(kind(replay_forged(1, 1, (1, 2, 1), b"\xF0kv")), ErrorKind::Corruption);

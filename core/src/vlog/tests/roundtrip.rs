@@ -36,8 +36,8 @@ fn values_are_read_where_the_memtable_says() {
         let len = value.len() as u32;
         assert_eq!(segment.value(seen.offset, key.len(), len).unwrap(), value);
         for segment in [&segment, &reopened[0]] {
-            assert_eq!(segment.pointed_value(seen.offset, key, len).unwrap(), value);
-            assert_eq!(segment.pointed_value(seen.offset, key, len).unwrap(), value);
+            assert_eq!(segment.pointed_value(seen.offset, key, len).unwrap()[..], value[..]);
+            assert_eq!(segment.pointed_value(seen.offset, key, len).unwrap()[..], value[..]);
             let record = segment.record(seen.offset).unwrap();
             assert_eq!((record.kind, record.key, record.value), (Kind::Put, &key[..], &value[..]));
             assert_eq!(record.len, record_len(key.len(), len));
