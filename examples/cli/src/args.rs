@@ -44,7 +44,8 @@ pub(crate) struct Target {
     /// The directory of a database [environment: TOYKV_DIR]
     #[arg(long, short, global = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// A server: HOST:PORT for Redis' protocol, http://HOST:PORT for gRPC
+    /// A server: HOST:PORT for Redis' protocol, http://HOST:PORT for gRPC; with TLS
+    /// rediss://HOST:PORT, https://HOST:PORT
     /// [environment: TOYKV_SERVER]
     #[arg(long, short, global = true, value_name = "ADDRESS", conflicts_with = "dir")]
     pub(crate) server: Option<String>,
@@ -52,7 +53,7 @@ pub(crate) struct Target {
     /// [environment: TOYKV_PASSWORD has the password itself]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
-    /// A file with the certificate that vouches for an https:// server, instead of the system's
+    /// A file with the certificate that vouches for a server with TLS, instead of the system's
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// What an acknowledged write survives

@@ -85,9 +85,10 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<toykv::Error> for Failure {
-    fn from(error: toykv::Error) -> Failure {
-        let exit = match error.kind() {
+impl Exit {
+    /// The exit of an engine's error, wherever the engine is.
+    fn of(kind: ErrorKind) -> Exit {
+        match kind {
             ErrorKind::InvalidArgument | ErrorKind::TooLarge | ErrorKind::Misuse => Exit::Usage,
             ErrorKind::Locked => Exit::Locked,
             ErrorKind::Corruption => Exit::Corruption,
@@ -100,9 +101,40 @@ impl From<toykv::Error> for Failure {
             ErrorKind::WouldStall | ErrorKind::Conflict => Exit::Busy,
             ErrorKind::Exists => Exit::Exists,
             ErrorKind::Cancelled => Exit::Cancelled,
+            // The server ends.
+            ErrorKind::Closed => Exit::Unreachable,
             _ => Exit::Internal,
-        };
-        Failure::new(exit, error.to_string())
+        }
+    }
+
+    /// The same from the name of the kind, as servers send it.
+    pub(crate) fn of_kind_named(name: &str) -> Option<Exit> {
+        SENT.iter().find(|kind| format!("{kind:?}") == name).map(|kind| Exit::of(*kind))
+    }
+}
+
+/// Kinds that calls of a server may answer.
+const SENT: [ErrorKind; 15] = [
+    ErrorKind::InvalidArgument,
+    ErrorKind::TooLarge,
+    ErrorKind::Misuse,
+    ErrorKind::Closed,
+    ErrorKind::ReadOnly,
+    ErrorKind::Io,
+    ErrorKind::DiskFull,
+    ErrorKind::Corruption,
+    ErrorKind::Poisoned,
+    ErrorKind::Cancelled,
+    ErrorKind::Unsupported,
+    ErrorKind::WouldStall,
+    ErrorKind::Conflict,
+    ErrorKind::NoMemory,
+    ErrorKind::SnapshotExpired,
+];
+
+impl From<toykv::Error> for Failure {
+    fn from(error: toykv::Error) -> Failure {
+        Failure::new(Exit::of(error.kind()), error.to_string())
     }
 }
 

@@ -90,10 +90,7 @@ fn run_alone(cli: &Cli, call: &mut Call<'_>) -> Option<Result<()>> {
         Verb::Load(args) if args.check => Some(
             progress::watch_interrupts()
                 .map_err(Into::into)
-                .and_then(|()| verbs::check_dump(args))
-                .and_then(|totals| {
-                    call.tell(&[("entries", totals.entries), ("bytes", totals.bytes)])
-                }),
+                .and_then(|()| verbs::check_dump(args, call)),
         ),
         _ => None,
     }

@@ -1,10 +1,13 @@
 //! The configuration: flags, then environment, then file, then defaults.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use toykv::{Durability, Options};
 
@@ -56,8 +59,8 @@ pub struct Flags {
     /// Address of lines and RESP [default: 127.0.0.1:7878]
     #[arg(long, env = "TOYKV_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// Only the port of it
-    #[arg(long, env = "SERVER_PORT", conflicts_with = "listen")]
+    /// Only the port of it; an address beside it wins
+    #[arg(long, env = "SERVER_PORT")]
     pub port: Option<u16>,
     /// Address of gRPC [default: none]
     #[arg(long, env = "TOYKV_GRPC")]
@@ -85,7 +88,7 @@ pub struct Flags {
     pub tls_key: Option<PathBuf>,
     /// Listen beyond this machine without a password
     #[arg(long, env = "TOYKV_INSECURE", num_args = 0..=1, require_equals = true,
-        default_missing_value = "true")]
+        default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub insecure: Option<bool>,
     /// What FLUSHDB needs [default: confirm]
     #[arg(long, env = "TOYKV_FLUSHDB")]
@@ -136,6 +139,10 @@ pub struct Config {
     pub durability: Durability,
     /// The engine's other options.
     pub options: Options,
+    /// Those of them that were set, by name, as they were given.
+    pub engine: BTreeMap<String, String>,
+    /// Whether open addresses are served without a password.
+    pub insecure: bool,
     /// The password and token.
     pub secret: Secret,
     /// Certificate chain and private key, in PEM.
@@ -154,6 +161,21 @@ pub struct Config {
 
 /// Why there is no configuration, in words.
 pub type ConfigError = String;
+
+impl Flags {
+    /// Arguments, the program's name first, and environment. Ends the process where they are wrong
+    /// or ask for help, as clap does.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Flags {
+        let matches = Flags::command().get_matches_from(arguments);
+        let mut flags = Flags::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let said = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        // What the command line says wins over the environment.
+        if said("port") && !said("listen") {
+            flags.listen = None;
+        }
+        flags
+    }
+}
 
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("not NAME=VALUE")?;
@@ -196,7 +218,9 @@ impl Config {
             limits.set(name, number)?;
         }
         let mut options = Options::new();
-        for (name, value) in file.engine.iter().chain(flags.option.iter().map(|(n, v)| (n, v))) {
+        let mut engine = file.engine.clone();
+        engine.extend(flags.option.iter().cloned());
+        for (name, value) in &engine {
             if matches!(name.as_str(), "read_only" | "durability") {
                 return Err(format!("engine option {name} cannot be set here"));
             }
@@ -214,6 +238,8 @@ impl Config {
             workers: flags.workers.or(file.workers).map_or_else(cores, usize::from),
             durability: parse_durability(durability.as_deref().unwrap_or("interval"))?,
             options,
+            engine,
+            insecure: flags.insecure.or(file.insecure).unwrap_or(false),
             secret,
             tls: tls(flags.tls_cert.or(file.tls_cert), flags.tls_key.or(file.tls_key))?,
             flush_policy: flags.flushdb.or(file.flushdb).unwrap_or_default(),
@@ -222,17 +248,16 @@ impl Config {
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             limits,
         };
-        let insecure = flags.insecure.or(file.insecure).unwrap_or(false);
-        config.check_addresses(insecure)?;
+        config.check_addresses()?;
         Ok(config)
     }
 
     /// Whoever can reach an open port can read and remove everything.
-    fn check_addresses(&self, insecure: bool) -> Result<(), ConfigError> {
+    fn check_addresses(&self) -> Result<(), ConfigError> {
         let addresses = [Some(self.listen), self.grpc, self.http];
         let open = addresses.into_iter().flatten().find(|address| !address.ip().is_loopback());
         match open {
-            Some(address) if !self.secret.is_set() && !insecure => Err(format!(
+            Some(address) if !self.secret.is_set() && !self.insecure => Err(format!(
                 "{address} can be reached from other machines and there is no password: set \
                  --password-file or TOYKV_PASSWORD, or say --insecure"
             )),
@@ -261,8 +286,14 @@ impl Config {
         put("slow-ms", (self.slow_ms as i64).into());
         put("log", self.log.clone().into());
         put("log-format", format!("{:?}", self.log_format).to_lowercase().into());
+        if self.insecure {
+            put("insecure", true.into());
+        }
         if let Ok(limits) = toml::Value::try_from(&self.limits) {
             put("limits", limits);
+        }
+        if let (false, Ok(engine)) = (self.engine.is_empty(), toml::Value::try_from(&self.engine)) {
+            put("engine", engine);
         }
         let password = if self.secret.is_set() { "# password: set\n" } else { "" };
         format!("{password}{table}")

@@ -1,9 +1,9 @@
 //! toykv over the network: a thin server over the engine's public API.
 //!
-//! Layers, imports go down: `main`, `server` (start and end), the ports (`listen`, `conn`, `tls`),
-//! the dialects (`lines`, `resp`, `grpc`, `http`), which only translate, `store` (what commands
-//! mean to the engine); beside them plain parts: `config`, `limits`, `budget`, `out`, `clients`,
-//! `metrics`, `auth`, `words`.
+//! Layers, imports go down: `program`, `server` (start and end), the ports (`listen`, `conn`,
+//! `tls`), the dialects (`lines`, `resp`, `grpc`, `http`), which only translate, `store` (what
+//! commands mean to the engine); beside them plain parts: `config`, `limits`, `budget`, `out`,
+//! `clients`, `metrics`, `auth`, `words`.
 
 mod auth;
 mod budget;
@@ -17,6 +17,7 @@ mod lines;
 mod listen;
 mod metrics;
 mod out;
+mod program;
 pub mod proto;
 mod resp;
 mod server;
@@ -28,5 +29,6 @@ pub mod words;
 pub use auth::Secret;
 pub use config::{Config, ConfigError, Flags, FlushPolicy, LogFormat};
 pub use limits::{LimitInfo, Limits};
+pub use program::program;
 pub use server::Server;
 pub use shutdown::Shutdown;

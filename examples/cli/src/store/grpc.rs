@@ -6,19 +6,31 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::proto::toykv_client::ToykvClient;
 use super::proto::write::Operation;
 use super::proto::{
-    BatchWriteRequest, DeleteRequest, GetRequest, Put, PutRequest, ScanRequest, StatsRequest,
-    StatsResponse, Write,
+    BatchWriteRequest, CollectRequest, CompactRequest, DeleteRequest, ExplainRequest, GetRequest,
+    Progress, Put, PutRequest, ScanRequest, StatsRequest, StatsResponse, Write,
 };
-use super::{Entries, Figures, Range, Store, Visit, Watch, unsupported};
+use super::{Entries, Figures, Range, Store, Visit, Watch};
 use crate::args::{Durability, Target};
 use crate::failure::{Exit, Failure, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a call that waits looks whether Ctrl-C was pressed.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// A request stays so far below the 4 MiB that a server takes unless told otherwise.
+const MESSAGE_BYTES: usize = 3 << 20;
+
+/// What an entry takes in a message beside its key and its value, at most.
+const ENTRY_BYTES: usize = 32;
+
+/// Metadata of a failed call: the engine's kind of error.
+const ERROR_KIND: &str = "toykv-error-kind";
 
 /// Of calls with one answer. A scan may take as long as it moves.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -83,11 +95,60 @@ impl Grpc {
         request
     }
 
+    /// Tells `watch` how far long work has come until it ends; leaving it cancels it.
+    fn follow(
+        &self,
+        answer: std::result::Result<Response<Streaming<Progress>>, Status>,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let failed = |status: Status| failure(&self.address, &status);
+        let mut stream = answer.map_err(failed)?.into_inner();
+        let (mut done, mut total) = (0, 0);
+        loop {
+            let next = self
+                .runtime
+                .block_on(async { tokio::time::timeout(LOOK_UP, stream.message()).await });
+            match next {
+                // Nothing new, but the person may have pressed Ctrl-C.
+                Err(_) => {}
+                Ok(message) => match message.map_err(failed)? {
+                    Some(progress) => (done, total) = (progress.done_bytes, progress.total_bytes),
+                    None => return Ok(()),
+                },
+            }
+            if watch(done, total).is_break() {
+                return Err(Failure::new(Exit::Cancelled, "interrupted"));
+            }
+        }
+    }
+
+    /// Stores values in one message.
+    fn write(&mut self, entries: &Entries) -> Result<()> {
+        let put = |(key, value): &(Vec<u8>, Vec<u8>)| {
+            let put = Put { key: key.clone(), value: value.clone() };
+            Write { operation: Some(Operation::Put(put)) }
+        };
+        let writes = entries.iter().map(put).collect();
+        let request = self.timed(BatchWriteRequest { writes, durability: self.durability });
+        let answer = self.runtime.block_on(self.client.batch_write(request));
+        answer.map(drop).map_err(|status| failure(&self.address, &status))
+    }
+
     fn figures(&mut self) -> Result<StatsResponse> {
         let request = self.timed(StatsRequest {});
         let answer = self.runtime.block_on(self.client.stats(request));
         Ok(answer.map_err(|status| failure(&self.address, &status))?.into_inner())
     }
+}
+
+/// How many of some entries go into one message: as many as fit, but at least one.
+fn fitting(entries: &Entries) -> usize {
+    let mut bytes = 0;
+    let fit = |(key, value): &&(Vec<u8>, Vec<u8>)| {
+        bytes += key.len() + value.len() + ENTRY_BYTES;
+        bytes <= MESSAGE_BYTES
+    };
+    entries.iter().take_while(fit).count().max(1)
 }
 
 /// An error and what caused it, in one line.
@@ -103,7 +164,14 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// What a failed call means.
 fn failure(address: &str, status: &Status) -> Failure {
-    let exit = match status.code() {
+    let kind = status.metadata().get(ERROR_KIND).and_then(|kind| kind.to_str().ok());
+    let exit = kind.and_then(Exit::of_kind_named).unwrap_or_else(|| exit(status.code()));
+    Failure::new(exit, format!("{address}: {}", status.message()))
+}
+
+/// What a failure without an engine's kind means.
+fn exit(code: Code) -> Exit {
+    match code {
         Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
         Code::FailedPrecondition => Exit::ReadOnly,
         Code::ResourceExhausted => Exit::DiskFull,
@@ -113,8 +181,7 @@ fn failure(address: &str, status: &Status) -> Failure {
         Code::Aborted | Code::Cancelled | Code::DeadlineExceeded => Exit::Busy,
         Code::Unavailable | Code::Unknown => Exit::Unreachable,
         _ => Exit::Io,
-    };
-    Failure::new(exit, format!("{address}: {}", status.message()))
+    }
 }
 
 impl Store for Grpc {
@@ -143,14 +210,13 @@ impl Store for Grpc {
     }
 
     fn put_all(&mut self, entries: &Entries) -> Result<()> {
-        let put = |(key, value): &(Vec<u8>, Vec<u8>)| {
-            let put = Put { key: key.clone(), value: value.clone() };
-            Write { operation: Some(Operation::Put(put)) }
-        };
-        let writes = entries.iter().map(put).collect();
-        let request = self.timed(BatchWriteRequest { writes, durability: self.durability });
-        let answer = self.runtime.block_on(self.client.batch_write(request));
-        answer.map(drop).map_err(|status| failure(&self.address, &status))
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (now, behind) = rest.split_at(fitting(rest));
+            self.write(now)?;
+            rest = behind;
+        }
+        Ok(())
     }
 
     fn scan(&mut self, range: &Range, visit: &mut Visit<'_>) -> Result<()> {
@@ -190,43 +256,36 @@ impl Store for Grpc {
         let stats = self.figures()?;
         let text = |text: String| if text.is_empty() { None } else { Some(text) };
         let mut figures = Figures::new();
-        for (name, value) in [
-            ("keys", stats.keys),
-            ("seqno", stats.seqno),
-            ("memtables", stats.memtables),
-            ("memtable_bytes", stats.memtable_bytes),
-            ("runs", stats.runs),
-            ("tables", stats.tables),
-            ("table_bytes", stats.table_bytes),
-            ("segments", stats.segments),
-            ("segment_bytes", stats.segment_bytes),
-            ("snapshots", stats.snapshots),
-            ("flushes", stats.flushes),
-            ("compactions", stats.compactions),
-            ("compaction_bytes_read", stats.compaction_bytes_read),
-            ("compaction_bytes_written", stats.compaction_bytes_written),
-            ("flush_bytes_written", stats.flush_bytes_written),
-            ("log_bytes_written", stats.log_bytes_written),
-            ("syncs", stats.syncs),
-            ("stalled_us", stats.stalled_us),
-        ] {
-            figures.insert(name.into(), value.into());
-        }
+        figures.insert("keys".into(), stats.keys.into());
+        figures.extend(stats.figures.into_iter().map(|own| (own.name, own.value.into())));
         figures.insert("poisoned".into(), text(stats.poisoned).into());
         figures.insert("background_error".into(), text(stats.background_error).into());
         Ok(figures)
     }
 
-    fn compact(&mut self, _range: &Range, _watch: &mut Watch<'_>) -> Result<()> {
-        Err(unsupported("compact", &self.address, super::ON_THE_DIRECTORY))
+    fn compact(&mut self, range: &Range, watch: &mut Watch<'_>) -> Result<()> {
+        let (start, end) = (range.start.clone(), range.end.clone());
+        let request = self.request(CompactRequest { start, end });
+        let answer = self.runtime.block_on(self.client.compact(request));
+        self.follow(answer, watch)
     }
 
     fn explain(&mut self) -> Result<Figures> {
-        Err(unsupported("explain", &self.address, super::ON_THE_DIRECTORY))
+        let request = self.timed(ExplainRequest {});
+        let answer = self.runtime.block_on(self.client.explain(request));
+        let space = answer.map_err(|status| failure(&self.address, &status))?.into_inner();
+        let mut figures: Figures =
+            space.figures.into_iter().map(|own| (own.name, own.value.into())).collect();
+        for (index, own) in space.snapshots.iter().enumerate() {
+            figures.extend([super::snapshot_figure(index, own.held_bytes, own.age_ms)]);
+        }
+        Ok(figures)
     }
 
-    fn collect(&mut self, _watch: &mut Watch<'_>) -> Result<()> {
-        Err(unsupported("gc", &self.address, super::ON_THE_DIRECTORY))
+    fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+        let request = self.request(CollectRequest {});
+        let answer = self.runtime.block_on(self.client.collect(request));
+        self.follow(answer, watch)
     }
 
     fn close(&mut self) -> Result<()> {

@@ -106,8 +106,7 @@ impl Store for Local {
         let mut figures: Figures =
             numbers.map(|(name, bytes)| (name.into(), bytes.into())).collect();
         for (index, own) in space.snapshots.iter().enumerate() {
-            let text = format!("{} bytes for {} ms", own.held_bytes, own.age_ms);
-            figures.insert(format!("snapshot_{index}"), text.into());
+            figures.extend([super::snapshot_figure(index, own.held_bytes, own.age_ms)]);
         }
         Ok(figures)
     }

@@ -61,7 +61,8 @@ pub(crate) trait Store {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
     /// Removes a key; an absent one is no error.
     fn delete(&mut self, key: &[u8]) -> Result<()>;
-    /// Stores many values; all of them, or after a failure none.
+    /// Stores many values: at once where they fit into one message of a server, otherwise some at
+    /// a time, in order.
     fn put_all(&mut self, entries: &Entries) -> Result<()>;
     /// Tells `visit` every entry of a range, in order; values are empty when only keys are wanted.
     fn scan(&mut self, range: &Range, visit: &mut Visit<'_>) -> Result<()>;
@@ -96,6 +97,11 @@ pub(crate) fn open(target: &Target, access: Access) -> Result<Box<dyn Store>> {
         return Err(Failure::usage("--option is for a directory: a server has its own options"));
     }
     let password = password(target)?;
+    let encrypted = server.starts_with("https://") || server.starts_with("rediss://");
+    if target.ca.is_some() && !encrypted {
+        let message = "--ca is for https:// and rediss://: others are spoken in clear";
+        return Err(Failure::usage(message));
+    }
     if server.starts_with("http://") || server.starts_with("https://") {
         return Ok(Box::new(grpc::Grpc::open(server, target, password.as_deref())?));
     }
@@ -103,10 +109,7 @@ pub(crate) fn open(target: &Target, access: Access) -> Result<Box<dyn Store>> {
         let message = "--durability is for a directory or http://: Redis' protocol cannot say it";
         return Err(Failure::usage(message));
     }
-    if target.ca.is_some() {
-        return Err(Failure::usage("--ca is for https://: the other protocol is spoken in clear"));
-    }
-    Ok(Box::new(resp::Resp::open(server, password.as_deref())?))
+    Ok(Box::new(resp::Resp::open(server, target, password.as_deref())?))
 }
 
 /// The password: from a file, or from the environment; never an argument, which every user of the
@@ -122,9 +125,10 @@ fn password(target: &Target) -> Result<Option<String>> {
     Ok(std::env::var("TOYKV_PASSWORD").ok().filter(|password| !password.is_empty()))
 }
 
-/// Why a server does not do what is done to files.
-const ON_THE_DIRECTORY: &str = "the server offers no such call; run it with --dir where the \
-                                database is, while the server is down";
+/// A snapshot of [`Store::explain`]: its name and what is told of it.
+fn snapshot_figure(index: usize, held_bytes: u64, age_ms: u64) -> (String, Json) {
+    (format!("snapshot_{index}"), format!("{held_bytes} bytes for {age_ms} ms").into())
+}
 
 /// The refusal of a verb.
 pub(crate) fn unsupported(verb: &str, place: &str, why: &str) -> Failure {

@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use redis::{Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo};
-use redis::{RedisError, RedisResult};
+use redis::{Client, Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo};
+use redis::{RedisConnectionInfo, RedisError, RedisResult, TlsCertificates};
+use serde_json::Value as Json;
 
 use super::{Entries, Figures, Range, Store, Visit, Watch, unsupported};
+use crate::args::Target;
 use crate::failure::{Exit, Failure, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,9 +31,11 @@ pub(crate) struct Resp {
 }
 
 impl Resp {
-    /// Connects to `host:port`.
-    pub(crate) fn open(address: &str, password: Option<&str>) -> Result<Resp> {
-        let plain = address.strip_prefix("redis://").unwrap_or(address).trim_end_matches('/');
+    /// Connects to `host:port`, encrypted to `rediss://host:port`.
+    pub(crate) fn open(address: &str, target: &Target, password: Option<&str>) -> Result<Resp> {
+        let encrypted = address.strip_prefix("rediss://");
+        let plain = encrypted.or(address.strip_prefix("redis://")).unwrap_or(address);
+        let plain = plain.trim_end_matches('/');
         let parts = plain.rsplit_once(':').and_then(|(host, port)| {
             let host = host.strip_prefix('[').map_or(host, |host| host.trim_end_matches(']'));
             Some((host.to_owned(), port.parse().ok()?))
@@ -44,10 +48,18 @@ impl Resp {
         if let Some(password) = password {
             login = login.set_password(password);
         }
+        let root_cert = target.ca.as_deref().map(crate::files::read_all).transpose()?;
         let address = plain.to_owned();
         let connect = || -> RedisResult<Connection> {
-            let info = ConnectionAddr::Tcp(host, port).into_connection_info()?;
-            let client = redis::Client::open(info.set_redis_settings(login))?;
+            let client = if encrypted.is_some() {
+                let (insecure, tls_params) = (false, None);
+                let place = ConnectionAddr::TcpTls { host, port, insecure, tls_params };
+                let info = place.into_connection_info()?.set_redis_settings(login);
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })?
+            } else {
+                let info = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+                Client::open(info.set_redis_settings(login))?
+            };
             let connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
             connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
             connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
@@ -97,6 +109,20 @@ impl Resp {
         Ok(if *left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
+    /// Tells `watch` how far the work has come that was begun, until it ends.
+    fn follow(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+        loop {
+            // Answers when there is news, and after a moment anyway.
+            let (done, total, state): (u64, u64, String) = self.ask(&[b"TOYKV", b"PROGRESS"])?;
+            if watch(done, total).is_break() {
+                self.ask::<()>(&[b"TOYKV", b"CANCEL"])?;
+            }
+            if state == "done" {
+                return Ok(());
+            }
+        }
+    }
+
     /// The next keys of a SCAN.
     fn page(
         &mut self,
@@ -107,6 +133,23 @@ impl Resp {
         let count = count.to_string();
         self.ask(&[b"SCAN", cursor, b"MATCH", pattern, b"COUNT", count.as_bytes()])
     }
+}
+
+/// Names and figures, one behind the other.
+fn pairs(address: &str, flat: &[redis::Value]) -> Result<Figures> {
+    let read = |pair: &[redis::Value]| -> RedisResult<(String, Json)> {
+        let [name, value] = pair else {
+            return Err((ErrorKind::UnexpectedReturnType, "a name without a figure").into());
+        };
+        let name = redis::from_redis_value_ref(name)?;
+        let value = match value {
+            redis::Value::Nil => Json::Null,
+            redis::Value::Int(number) => (*number).into(),
+            text => redis::from_redis_value_ref::<String>(text)?.into(),
+        };
+        Ok((name, value))
+    };
+    flat.chunks(2).map(read).collect::<RedisResult<_>>().map_err(|error| failure(address, &error))
 }
 
 /// A glob that matches what begins with `prefix`.
@@ -124,7 +167,19 @@ fn pattern(prefix: &[u8]) -> Vec<u8> {
 
 /// What a failed command means.
 fn failure(address: &str, error: &RedisError) -> Failure {
-    let exit = match (error.kind(), error.code()) {
+    // toykv-server's engine says its kind of error in front of the text.
+    let kind = error.detail().and_then(|detail| detail.split_once(": ")).map(|(kind, _)| kind);
+    let exit = kind.and_then(Exit::of_kind_named).unwrap_or_else(|| exit(error));
+    let message = match (error.code(), error.detail()) {
+        (Some(_), Some(detail)) if exit != Exit::Unreachable => detail.to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::new(exit, format!("{address}: {message}"))
+}
+
+/// What a failure without an engine's kind means.
+fn exit(error: &RedisError) -> Exit {
+    match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
             Exit::Refused
         }
@@ -135,12 +190,7 @@ fn failure(address: &str, error: &RedisError) -> Failure {
         (ErrorKind::InvalidClientConfig, _) => Exit::Usage,
         (ErrorKind::Client | ErrorKind::UnexpectedReturnType, _) => Exit::Unsupported,
         _ => Exit::Unreachable,
-    };
-    let message = match (error.code(), error.detail()) {
-        (Some(_), Some(detail)) if exit != Exit::Unreachable => detail.to_owned(),
-        _ => error.to_string(),
-    };
-    Failure::new(exit, format!("{address}: {message}"))
+    }
 }
 
 impl Store for Resp {
@@ -218,28 +268,31 @@ impl Store for Resp {
     }
 
     fn stats(&mut self) -> Result<Figures> {
-        let info: Vec<u8> = self.ask(&[b"INFO"])?;
-        let mut figures = Figures::new();
-        figures.insert("keys".into(), self.len()?.into());
-        for line in String::from_utf8_lossy(&info).lines() {
-            if let Some((name, value)) = line.split_once(':') {
-                let number = value.parse::<u64>().map(Into::into);
-                figures.insert(name.into(), number.unwrap_or_else(|_| value.into()));
-            }
+        let figures: Vec<redis::Value> = self.ask(&[b"TOYKV", b"STATS"])?;
+        pairs(&self.address, &figures)
+    }
+
+    fn compact(&mut self, range: &Range, watch: &mut Watch<'_>) -> Result<()> {
+        let mut command: Vec<&[u8]> = vec![b"TOYKV", b"COMPACT"];
+        for (word, key) in [(&b"FROM"[..], &range.start), (b"TO", &range.end)] {
+            command.extend(key.iter().flat_map(|key| [word, &key[..]]));
+        }
+        self.ask::<()>(&command)?;
+        self.follow(watch)
+    }
+
+    fn explain(&mut self) -> Result<Figures> {
+        let answer: (Vec<redis::Value>, Vec<[u64; 4]>) = self.ask(&[b"TOYKV", b"EXPLAIN"])?;
+        let mut figures = pairs(&self.address, &answer.0)?;
+        for (index, [_, _, age_ms, held_bytes]) in answer.1.into_iter().enumerate() {
+            figures.extend([super::snapshot_figure(index, held_bytes, age_ms)]);
         }
         Ok(figures)
     }
 
-    fn compact(&mut self, _range: &Range, _watch: &mut Watch<'_>) -> Result<()> {
-        Err(unsupported("compact", &self.address, super::ON_THE_DIRECTORY))
-    }
-
-    fn explain(&mut self) -> Result<Figures> {
-        Err(unsupported("explain", &self.address, super::ON_THE_DIRECTORY))
-    }
-
-    fn collect(&mut self, _watch: &mut Watch<'_>) -> Result<()> {
-        Err(unsupported("gc", &self.address, super::ON_THE_DIRECTORY))
+    fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()> {
+        self.ask::<()>(&[b"TOYKV", b"GC"])?;
+        self.follow(watch)
     }
 
     fn close(&mut self) -> Result<()> {

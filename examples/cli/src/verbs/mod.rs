@@ -62,6 +62,7 @@ pub(crate) fn run(verb: &Verb, store: &mut dyn Store, call: &mut Call<'_>) -> Re
         Verb::Export(args) => exchange::export(args, store, call),
         Verb::Import(args) => exchange::import(args, store, call),
         Verb::Dump(args) => whole::dump(args, store),
+        Verb::Load(args) if args.check => check_dump(args, call),
         Verb::Load(args) => whole::load(args, store, call),
         Verb::Verify => whole::verify(store, call),
         Verb::Compact(args) => {

@@ -39,7 +39,7 @@ pub(super) fn dump(args: &DumpArgs, store: &mut dyn Store) -> Result<()> {
 pub(super) fn load(args: &LoadArgs, store: &mut dyn Store, call: &mut Call<'_>) -> Result<()> {
     let input = files::open(&args.file)?;
     if input.size.is_some() {
-        check_dump(args)?;
+        read_dump(args)?;
     }
     let meter = Meter::new("loading", Unit::Bytes, input.size);
     let mut stored = Totals::default();
@@ -54,7 +54,12 @@ pub(super) fn load(args: &LoadArgs, store: &mut dyn Store, call: &mut Call<'_>) 
 }
 
 /// Reads a dump to its end without storing anything; needs no store.
-pub(crate) fn check_dump(args: &LoadArgs) -> Result<Totals> {
+pub(crate) fn check_dump(args: &LoadArgs, call: &mut Call<'_>) -> Result<()> {
+    let totals = read_dump(args)?;
+    call.tell(&[("entries", totals.entries), ("bytes", totals.bytes)])
+}
+
+fn read_dump(args: &LoadArgs) -> Result<Totals> {
     let input = files::open(&args.file)?;
     let meter = Meter::new("checking", Unit::Bytes, input.size);
     let mut totals = Totals::default();

@@ -15,8 +15,10 @@ pub(crate) enum Manner {
     Unordered,
     /// It closes the connection in the middle of the second page of a SCAN.
     CutsOff,
-    /// It refuses writes.
+    /// It refuses writes, for this reason.
     ReadOnly,
+    Poisoned,
+    Full,
     /// It speaks something else.
     Foreign,
 }
@@ -97,8 +99,15 @@ fn answer(
     manner: Manner,
 ) -> Vec<u8> {
     let writes = matches!(name, b"SET" | b"MSET" | b"DEL");
-    if writes && manner == Manner::ReadOnly {
-        return b"-READONLY the database is opened for reading\r\n".to_vec();
+    match manner {
+        Manner::ReadOnly if writes => {
+            return b"-READONLY the database is opened for reading\r\n".to_vec();
+        }
+        Manner::Poisoned if writes => {
+            return b"-MISCONF Poisoned: refused after a failed sync\r\n".to_vec();
+        }
+        Manner::Full if writes => return b"-MISCONF DiskFull: no space\r\n".to_vec(),
+        _ => {}
     }
     match name {
         b"GET" => entries.get(&words[1]).map_or(b"$-1\r\n".to_vec(), |value| bulk(value)),
@@ -110,7 +119,11 @@ fn answer(
         }
         b"DEL" => format!(":{}\r\n", u8::from(entries.remove(&words[1]).is_some())).into_bytes(),
         b"DBSIZE" => format!(":{}\r\n", entries.len()).into_bytes(),
-        b"INFO" => bulk(b"# Persistence\r\nsegment_bytes:7\r\npoisoned:\r\n"),
+        b"TOYKV" if words[1] == b"STATS" => {
+            let pairs = [bulk(b"keys"), format!(":{}\r\n", entries.len()).into_bytes()];
+            let pairs = [&pairs.concat()[..], &bulk(b"segment_bytes"), b":7\r\n"].concat();
+            [b"*6\r\n", &pairs[..], &bulk(b"poisoned"), b"$-1\r\n"].concat()
+        }
         b"SCAN" => scan(words, entries, manner),
         _ => b"-ERR unknown command\r\n".to_vec(),
     }

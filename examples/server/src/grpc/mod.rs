@@ -2,6 +2,7 @@
 
 mod scan;
 mod service;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;

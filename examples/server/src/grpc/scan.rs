@@ -96,7 +96,7 @@ fn next_message(scan: &mut Scan, limit: usize) -> Result<Option<ScanResponse>, S
 }
 
 /// The header `grpc-timeout`: up to eight digits and a unit.
-fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = number.parse().ok().filter(|_| number.len() <= 8)?;

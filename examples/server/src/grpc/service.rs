@@ -11,10 +11,11 @@ use crate::metrics::add;
 use crate::proto::toykv_server::Toykv;
 use crate::proto::write::Operation;
 use crate::proto::{self, BatchWriteRequest, BatchWriteResponse, DeleteRequest, DeleteResponse};
+use crate::proto::{CollectRequest, CompactRequest, ExplainRequest, ExplainResponse, Figure};
 use crate::proto::{GetRequest, GetResponse, PutRequest, PutResponse, ScanRequest};
-use crate::proto::{StatsRequest, StatsResponse};
+use crate::proto::{SnapshotSpace, StatsRequest, StatsResponse};
 use crate::server::Shared;
-use crate::store::{Patience, Stall, Stripes};
+use crate::store::{Patience, Stall, Stripes, Upkeep};
 
 /// The service.
 pub(crate) struct Service {
@@ -61,8 +62,19 @@ fn durability_of(number: i32, default: Durability) -> Result<Durability, Status>
     }
 }
 
+/// Metadata of a failed call: the engine's kind of error, which is finer than gRPC's codes.
+const ERROR_KIND: &str = "toykv-error-kind";
+
 /// An engine's error as gRPC knows it: the code says what to do.
 pub(super) fn status(error: &Error) -> Status {
+    let mut status = coded(error);
+    if let Ok(kind) = format!("{:?}", error.kind()).parse() {
+        status.metadata_mut().insert(ERROR_KIND, kind);
+    }
+    status
+}
+
+fn coded(error: &Error) -> Status {
     let text = error.to_string();
     match error.kind() {
         ErrorKind::InvalidArgument | ErrorKind::TooLarge => Status::invalid_argument(text),
@@ -70,6 +82,7 @@ pub(super) fn status(error: &Error) -> Status {
         ErrorKind::DiskFull | ErrorKind::NoMemory => Status::resource_exhausted(text),
         ErrorKind::Closed | ErrorKind::WouldStall => Status::unavailable(text),
         ErrorKind::Corruption => Status::data_loss(text),
+        ErrorKind::Cancelled => Status::cancelled(text),
         _ => Status::internal(text),
     }
 }
@@ -77,6 +90,8 @@ pub(super) fn status(error: &Error) -> Status {
 #[tonic::async_trait]
 impl Toykv for Service {
     type ScanStream = super::scan::Entries;
+    type CompactStream = super::upkeep::Reports;
+    type CollectStream = super::upkeep::Reports;
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         add(&self.shared.metrics.grpc_calls, 1);
@@ -137,31 +152,53 @@ impl Toykv for Service {
         add(&self.shared.metrics.grpc_calls, 1);
         let store = &self.shared.store;
         let keys = blocking(|| store.len()).map_err(|error| status(&error))?;
-        let (stats, health) = (store.stats(), store.health());
+        let health = store.health();
         let text = |error: Option<Error>| error.map_or_else(String::new, |e| e.to_string());
+        let numbers = store.stats().numbers();
         Ok(Response::new(StatsResponse {
             keys,
-            seqno: stats.seqno,
-            memtables: stats.memtables as u64,
-            memtable_bytes: stats.memtable_bytes,
-            runs: stats.runs as u64,
-            tables: stats.tables as u64,
-            table_bytes: stats.table_bytes,
-            segments: stats.segments as u64,
-            segment_bytes: stats.segment_bytes,
-            snapshots: stats.snapshots as u64,
-            flushes: stats.flushes,
-            compactions: stats.compactions,
-            compaction_bytes_read: stats.compaction_bytes_read,
-            compaction_bytes_written: stats.compaction_bytes_written,
-            flush_bytes_written: stats.flush_bytes_written,
-            log_bytes_written: stats.log_bytes_written,
-            syncs: stats.syncs,
-            stalled_us: stats.stalled_us,
             poisoned: text(health.poisoned),
             background_error: text(health.background_error),
-            collections: stats.collections,
-            collection_bytes_written: stats.collection_bytes_written,
+            figures: figures(numbers.iter().map(|number| (number.name, number.value))),
         }))
     }
+
+    async fn explain(
+        &self,
+        _: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        add(&self.shared.metrics.grpc_calls, 1);
+        let space = blocking(|| self.shared.store.explain_space()).map_err(|e| status(&e))?;
+        let snapshots = space.snapshots.iter().map(|own| SnapshotSpace {
+            seqno: own.seqno,
+            count: own.count as u64,
+            age_ms: own.age_ms,
+            held_bytes: own.held_bytes,
+        });
+        let snapshots = snapshots.collect();
+        Ok(Response::new(ExplainResponse {
+            figures: figures(space.numbers().into_iter()),
+            snapshots,
+        }))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<CompactRequest>,
+    ) -> Result<Response<Self::CompactStream>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let (start, end) = (request.start.map(Into::into), request.end.map(Into::into));
+        super::upkeep::start(&self.shared, Upkeep::Compact { start, end }, &metadata)
+    }
+
+    async fn collect(
+        &self,
+        request: Request<CollectRequest>,
+    ) -> Result<Response<Self::CollectStream>, Status> {
+        super::upkeep::start(&self.shared, Upkeep::Collect, request.metadata())
+    }
+}
+
+fn figures(numbers: impl Iterator<Item = (&'static str, u64)>) -> Vec<Figure> {
+    numbers.map(|(name, value)| Figure { name: name.into(), value }).collect()
 }

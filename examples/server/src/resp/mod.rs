@@ -8,6 +8,7 @@ mod server;
 mod session;
 mod strings;
 mod table;
+mod upkeep;
 
 pub(crate) use session::Session;
 pub(crate) use table::COMMANDS;

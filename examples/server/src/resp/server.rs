@@ -55,7 +55,7 @@ fn describe(context: &mut Context<'_>, command: &Command) {
     [first, last, step].iter().for_each(|&number| reply.integer(number));
 }
 
-fn unknown_part(arguments: Arguments<'_>) -> Failure {
+pub(super) fn unknown_part(arguments: Arguments<'_>) -> Failure {
     let shown = |index| {
         let bytes = arguments.get(index);
         String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned()

@@ -13,7 +13,7 @@ use crate::conn::{Dialect, Next, blocking};
 use crate::metrics::add;
 use crate::out::{Mark, Out};
 use crate::server::Shared;
-use crate::store::{Patience, Stall, Stripes};
+use crate::store::{Job, Patience, Stall, Stripes};
 
 /// SETs of a pipeline are collected up to so many bytes and then written at once.
 const BATCH_BYTES: usize = 64 << 10;
@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) authenticated: bool,
     /// After the reply, close.
     pub(crate) close: bool,
+    /// The long work that it has begun; a client that goes ends it.
+    pub(crate) job: Option<Job>,
 }
 
 /// What a command function works with.
@@ -89,7 +91,13 @@ impl Session {
         let authenticated = !shared.secret.is_set();
         Session {
             shared: Arc::clone(shared),
-            state: State { client: Arc::clone(client), three: false, authenticated, close: false },
+            state: State {
+                client: Arc::clone(client),
+                three: false,
+                authenticated,
+                close: false,
+                job: None,
+            },
             parser: Parser::default(),
             limits: FrameLimits::new(&shared.limits, authenticated),
             sets: Sets::default(),

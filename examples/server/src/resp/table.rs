@@ -3,7 +3,7 @@
 use super::parse::Arguments;
 use super::reply::Failure;
 use super::session::Context;
-use super::{basic, keys, server, strings};
+use super::{basic, keys, server, strings, upkeep};
 use crate::store::Patience;
 
 /// What a command function answers: the reply is in the context's output, or it failed.
@@ -83,6 +83,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     command("SETNX", 3, WRITE, ONE, strings::setnx),
     command("SHUTDOWN", -1, 0, NONE, server::shutdown),
     command("STRLEN", 2, 0, ONE, strings::strlen),
+    command("TOYKV", -2, LONG, NONE, upkeep::toykv),
     command("TYPE", 2, 0, ONE, keys::key_type),
     command("UNLINK", -2, WRITE, ALL, keys::del),
 ];

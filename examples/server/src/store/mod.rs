@@ -10,14 +10,19 @@ mod glob;
 mod locks;
 mod modify;
 mod range;
+mod upkeep;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use toykv::{Db, Durability, Error, ErrorKind, Options, Result, SeqNo, Value, WriteBatch};
-use toykv::{Health, Stats, WriteOptions};
+use toykv::{Health, Space, Stats, WriteOptions};
 
 pub(crate) use cursors::Cursors;
 pub(crate) use glob::Glob;
 pub(crate) use locks::Stripes;
 pub(crate) use modify::{SetCondition, parse_integer};
+pub(crate) use upkeep::{Job, Upkeep};
 
 /// How often a write that would stall waits without a lock before it waits with one.
 const UNLOCKED_WAITS: usize = 8;
@@ -50,6 +55,8 @@ pub(crate) struct Store {
     durability: Durability,
     /// Positions of SCAN by number.
     pub(crate) cursors: Cursors,
+    /// Whether a compaction or a collection is under way that somebody asked for.
+    upkeep: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -61,7 +68,7 @@ impl Store {
     ) -> Result<Store> {
         let db = Db::open(dir, &options.durability(durability))?;
         let (locks, cursors) = (locks::KeyLocks::new(), Cursors::new());
-        Ok(Store { db, locks, durability, cursors })
+        Ok(Store { db, locks, durability, cursors, upkeep: Arc::default() })
     }
 
     /// The value of a key.
@@ -88,6 +95,11 @@ impl Store {
     /// The engine's counts and sizes.
     pub(crate) fn stats(&self) -> Stats {
         self.db.stats()
+    }
+
+    /// What the space of the directory is needed for. Reads the directory.
+    pub(crate) fn explain_space(&self) -> Result<Space> {
+        self.db.explain_space()
     }
 
     /// What stands in the way of writes.

@@ -58,6 +58,40 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert!(!String::from_utf8_lossy(&output.stdout).contains("\"p\""));
 }
 
+/// What `--print-config` shows is a file that gives the same.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a file of the test")]
+fn the_printed_configuration_is_a_file_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--option", "memtable_size_bytes=1MiB", "--option", "io=direct"];
+    let flags = ["--print-config", "--dir", "d", "--listen", "0.0.0.0:3", "--insecure"];
+    let first = run(&[&flags[..], &options].concat(), &[]);
+    assert_eq!(setting(&first, "memtable_size_bytes"), "1MiB");
+    assert_eq!(setting(&first, "io"), "direct");
+    assert_eq!(setting(&first, "insecure"), "true");
+    let path = dir.path().join("server.toml");
+    std::fs::write(&path, &first.stdout).unwrap();
+    let again = run(&["--print-config", "--config", path.to_str().unwrap()], &[]);
+    assert_eq!(String::from_utf8_lossy(&again.stdout), String::from_utf8_lossy(&first.stdout));
+}
+
+#[test]
+fn an_address_wins_over_a_port_and_a_flag_over_the_environment() {
+    let print = ["--print-config", "--dir", "d"];
+    let both = [("TOYKV_LISTEN", "127.0.0.1:4"), ("SERVER_PORT", "5")];
+    assert_eq!(setting(&run(&print, &both), "listen"), "127.0.0.1:4");
+    let port = [&print[..], &["--port", "6"]].concat();
+    assert_eq!(setting(&run(&port, &both), "listen"), "127.0.0.1:6");
+    let listen = [&port[..], &["--listen", "127.0.0.1:7"]].concat();
+    assert_eq!(setting(&run(&listen, &both), "listen"), "127.0.0.1:7");
+    for word in ["1", "true", "yes"] {
+        let open = [&print[..], &["--listen", "0.0.0.0:8"]].concat();
+        let output = run(&open, &[("TOYKV_INSECURE", word)]);
+        assert_eq!(setting(&output, "insecure"), "true", "{word}");
+        assert!(!run(&open, &[("TOYKV_INSECURE", "0")]).status.success());
+    }
+}
+
 #[test]
 fn an_open_address_needs_a_password() {
     let open = ["--dir", "d", "--listen", "0.0.0.0:0", "--print-config"];

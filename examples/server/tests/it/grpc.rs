@@ -11,6 +11,7 @@ use toykv_server::Secret;
 use toykv_server::proto::toykv_client::ToykvClient;
 use toykv_server::proto::write::Operation;
 use toykv_server::proto::{BatchWriteRequest, DeleteRequest, Durability, GetRequest, Put};
+use toykv_server::proto::{CollectRequest, CompactRequest, ExplainRequest};
 use toykv_server::proto::{PutRequest, ScanRequest, StatsRequest, Write as WriteMessage};
 
 use crate::support::{PATIENCE, Running, any_port, start};
@@ -83,7 +84,11 @@ fn every_call() {
         client.delete(delete).await.unwrap();
         let stats = client.stats(StatsRequest {}).await.unwrap().into_inner();
         assert_eq!((stats.keys, stats.poisoned.as_str()), (1, ""));
-        assert!(stats.segments > 0 && stats.syncs > 0);
+        let figure = |name: &str| stats.figures.iter().find(|own| own.name == name).unwrap().value;
+        assert!(figure("segments") > 0 && figure("syncs") > 0);
+        let space = client.explain(ExplainRequest {}).await.unwrap().into_inner();
+        assert_eq!(space.figures[0].name, "total_bytes");
+        assert!(space.figures[0].value > 0 && space.snapshots.is_empty());
         let long = GetRequest { key: vec![b'k'; 70_000].into() };
         assert_eq!(client.get(long).await.unwrap_err().code(), Code::InvalidArgument);
     });
@@ -136,6 +141,78 @@ fn a_cancelled_scan_lets_go_of_its_state() {
             assert!(stream.next().await.unwrap().is_ok());
         }
         assert!(client.get(get("k000")).await.unwrap().into_inner().value.is_some());
+    });
+}
+
+/// Puts so many entries of 100 bytes.
+async fn fill(client: &mut Client, keys: std::ops::Range<u32>) {
+    for first in keys.step_by(1000) {
+        let write = |n: u32| {
+            let key = format!("{:08x}", n.wrapping_mul(0x9e37_79b9)).into();
+            let put = Put { key, value: vec![b'v'; 100].into() };
+            WriteMessage { operation: Some(Operation::Put(put)) }
+        };
+        let writes = (first..first + 1000).map(write).collect();
+        client.batch_write(BatchWriteRequest { writes, durability: 0 }).await.unwrap();
+    }
+}
+
+/// How a stream ends.
+async fn end<T>(mut stream: tonic::Streaming<T>) -> Result<(), tonic::Status> {
+    while let Some(message) = stream.next().await {
+        message?;
+    }
+    Ok(())
+}
+
+/// A server of small memtables, so that there is something to merge.
+fn serve_busy() -> Running {
+    start(|config| {
+        config.grpc = Some(any_port());
+        config.options.set("memtable_size_bytes", "1MiB").unwrap();
+    })
+}
+
+#[test]
+fn compactions_tell_how_far_they_are_and_end_with_their_call() {
+    let server = serve_busy();
+    calls(async {
+        let mut client = connect(&server).await;
+        // More data until the work is slow enough to be seen, and to be cancelled, in its middle.
+        let (mut keys, mut seen, mut late) = (0, false, false);
+        while !seen || !late {
+            fill(&mut client, keys..keys + 20_000).await;
+            keys += 20_000;
+            assert!(keys <= 2_000_000, "{seen} {late}");
+            let whole = CompactRequest { start: None, end: None };
+            let mut reports = client.compact(whole.clone()).await.unwrap().into_inner();
+            while let Some(report) = reports.next().await {
+                let report = report.unwrap();
+                seen |= 0 < report.done_bytes && report.done_bytes < report.total_bytes;
+            }
+            let mut soon = Request::new(whole);
+            soon.metadata_mut().insert("grpc-timeout", "2m".parse().unwrap());
+            let ended = match client.compact(soon).await {
+                Ok(reports) => end(reports.into_inner()).await,
+                Err(status) => Err(status),
+            };
+            if let Err(status) = ended {
+                let code = status.code();
+                assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+                late = true;
+            }
+            // One that is left, and one that waits until that has ended.
+            drop(client.collect(CollectRequest {}).await);
+            let reports = loop {
+                match client.collect(CollectRequest {}).await {
+                    Ok(reports) => break reports.into_inner(),
+                    Err(status) => assert_eq!(status.code(), Code::Aborted, "{status:?}"),
+                }
+            };
+            end(reports).await.unwrap();
+        }
+        let stats = client.stats(StatsRequest {}).await.unwrap().into_inner();
+        assert_eq!(stats.keys, u64::from(keys));
     });
 }
 

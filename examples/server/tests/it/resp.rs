@@ -307,3 +307,128 @@ fn reading_and_writing_is_atomic_among_clients() {
         }
     }
 }
+
+/// So many keys of 100 bytes, in pipelines.
+fn fill(client: &mut Client, keys: std::ops::Range<u32>) {
+    for chunk in keys.step_by(1000).map(|first| first..first + 1000) {
+        let sets: Vec<u8> = chunk
+            .clone()
+            .flat_map(|n| {
+                let key = format!("{:08x}", n.wrapping_mul(0x9e37_79b9));
+                encode(&["SET", &key, &"v".repeat(100)])
+            })
+            .collect();
+        client.send(&sets);
+        chunk.for_each(|_| assert_eq!(client.reply(), Reply::ok()));
+    }
+}
+
+/// PROGRESS until the work has ended: how it ended, and how often it was amid.
+fn follow(client: &mut Client) -> (Reply, u32) {
+    let mut amid = 0;
+    loop {
+        match client.say("TOYKV PROGRESS") {
+            Reply::Array(items) => {
+                let [Reply::Integer(done), Reply::Integer(total), Reply::Simple(state)] =
+                    &items[..]
+                else {
+                    panic!("{items:?}")
+                };
+                amid += u32::from(state == "running" && 0 < *done && done < total);
+                if state == "done" {
+                    return (Reply::ok(), amid);
+                }
+            }
+            other => return (other, amid),
+        }
+    }
+}
+
+/// A server of small memtables, so that there is something to merge.
+fn busy_server() -> crate::support::Running {
+    start(|config| config.options.set("memtable_size_bytes", "1MiB").unwrap())
+}
+
+#[test]
+fn compactions_and_collections_tell_how_far_they_are() {
+    let server = busy_server();
+    let mut client = server.connect();
+    assert!(client.say("TOYKV PROGRESS").error().contains("nothing was begun"));
+    // More data until one of them is slow enough to be seen at work.
+    let (mut keys, mut seen) = (0, 0);
+    while seen == 0 {
+        fill(&mut client, keys..keys + 20_000);
+        keys += 20_000;
+        assert!(keys <= 2_000_000, "the work was never seen");
+        assert_eq!(client.say("TOYKV COMPACT"), Reply::ok());
+        let (end, amid) = follow(&mut client);
+        assert_eq!(end, Reply::ok());
+        seen += amid;
+    }
+    assert_eq!(client.say("TOYKV COMPACT FROM 2 TO 3"), Reply::ok());
+    assert_eq!(follow(&mut client).0, Reply::ok());
+    assert_eq!(client.say("TOYKV GC"), Reply::ok());
+    assert_eq!(follow(&mut client).0, Reply::ok());
+    assert_eq!(client.say("DBSIZE"), integer(keys.into()));
+    for wrong in ["TOYKV COMPACT FROM", "TOYKV COMPACT AT 2", "TOYKV NONSENSE", "TOYKV GC 1"] {
+        assert!(client.say(wrong).error().starts_with("ERR "), "{wrong}");
+    }
+}
+
+#[test]
+fn one_at_a_time_and_it_ends_with_who_began_it() {
+    let server = busy_server();
+    let (mut client, mut other) = (server.connect(), server.connect());
+    // More data until the other one comes while the work is under way.
+    let (mut keys, mut refused, mut cancelled) = (0, false, false);
+    while !refused || !cancelled {
+        fill(&mut client, keys..keys + 20_000);
+        keys += 20_000;
+        assert!(keys <= 2_000_000, "{refused} {cancelled}");
+        client.send(&encode(&["TOYKV", "COMPACT"]));
+        assert_eq!(client.reply(), Reply::ok());
+        match other.say("TOYKV GC") {
+            Reply::Error(text) => {
+                assert!(text.starts_with("BUSY "), "{text}");
+                refused = true;
+            }
+            // The first had ended already.
+            reply => {
+                assert_eq!(reply, Reply::ok());
+                assert_eq!(follow(&mut other).0, Reply::ok());
+            }
+        }
+        assert_eq!(client.say("TOYKV CANCEL"), Reply::ok());
+        match follow(&mut client).0 {
+            Reply::Error(text) => {
+                assert!(text.starts_with("ERR Cancelled: "), "{text}");
+                cancelled = true;
+            }
+            done => assert_eq!(done, Reply::ok()),
+        }
+    }
+    // One that leaves in the middle of it holds nobody up.
+    let mut leaving = server.connect();
+    assert_eq!(leaving.say("TOYKV COMPACT"), Reply::ok());
+    drop(leaving);
+    while other.say("TOYKV GC") != Reply::ok() {
+        thread::yield_now();
+    }
+    assert_eq!(follow(&mut other).0, Reply::ok());
+    assert_eq!(client.say("DBSIZE"), integer(keys.into()));
+}
+
+#[test]
+fn stats_and_explain_answer_names_and_figures() {
+    let server = start(|_| {});
+    let mut client = server.connect();
+    client.say("SET a 1");
+    let stats = client.say("TOYKV STATS").items();
+    assert_eq!(stats[..2], [Reply::bulk("keys"), integer(1)]);
+    assert_eq!(stats[stats.len() - 4..][..2], [Reply::bulk("poisoned"), Reply::Null]);
+    let parts = client.say("TOYKV EXPLAIN").items();
+    let lines = parts[0].clone().items();
+    assert_eq!(lines[0], Reply::bulk("total_bytes"));
+    assert!(matches!(lines[1], Reply::Integer(bytes) if bytes > 0), "{lines:?}");
+    assert_eq!(parts[1], Reply::Array(vec![]));
+}
