@@ -30,7 +30,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
-.PHONY: help demo server test test-clients test-server-long clean
+.PHONY: help demo server test test-clients test-death-long test-server-long clean
 .PHONY: bench bench-guard bench-peers bench-space bench-report bench-server bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
@@ -63,6 +63,11 @@ bench-guard: need-rust ## Instructions per operation beside the recorded ones (n
 
 test-clients: INSIST := 1
 test-clients: test-server ## Real clients of the server: Python, redis-cli, Node and a browser must be there
+
+test-death-long: need-rust need-cc ## Kills and failing system calls: half an hour (needs strace)
+	TOYKV_DEATH_SEED=$${TOYKV_DEATH_SEED:-$$(date +%s)} TOYKV_DEATH_KILLS=10000 \
+	    TOYKV_DEATH_STOPS=1000000 TOYKV_DEATH_FAILURES=5000 \
+	    $(CARGO) test --package toykv-ffi --test death -- --nocapture --test-threads 1
 
 test-server-long: need-rust ## The server's tests in their long form: some minutes
 	TOYKV_FRAMES=1000000 TOYKV_KILLS=50 TOYKV_CONNECTIONS=10000 \
