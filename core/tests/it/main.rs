@@ -12,6 +12,7 @@ mod damage;
 mod faults;
 mod full_disk;
 mod kill;
+mod linear;
 mod memory;
 mod model;
 mod oracle;

@@ -165,8 +165,8 @@ fn explain(thread: usize, states: &[Map], found: &Map) -> String {
     let differs = |key: &&String| newest.get(*key) != found.get(*key);
     let keys: Vec<&String> = newest.keys().chain(found.keys()).filter(differs).take(5).collect();
     format!(
-        "ATOM, NOHOLE or ACK: thread {thread}: {} keys are none of {} states; not as in the newest: \
-         {keys:?}",
+        "ATOM, NOHOLE or ACK: thread {thread}: {} keys are none of {} states; other than in the \
+         newest: {keys:?}",
         found.len(),
         states.len()
     )
