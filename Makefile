@@ -13,6 +13,14 @@ LIB := $(TARGET)/lib
 DEMO := $(TARGET)/demo
 HELLO := $(TARGET)/hello
 
+HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
+
+# What runs on several threads, by parts of names.
+TSAN_TESTS ?= background concurrent crash_threads linear races stalls kill::what_several \
+    queue threads thread reader writers
+# Names of core/soak.sh; all without.
+SOAK ?=
+
 # The folder that `make demo` stores; the default is Python's standard library.
 DIR ?=
 BENCH_ARGS ?=
@@ -31,6 +39,7 @@ export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
 .PHONY: help demo server test test-clients test-death-long test-server-long clean
+.PHONY: coverage interleavings soak tsan
 .PHONY: bench bench-guard bench-peers bench-space bench-report bench-server bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
@@ -68,6 +77,22 @@ test-death-long: need-rust need-cc ## Kills and failing system calls: half an ho
 	TOYKV_DEATH_SEED=$${TOYKV_DEATH_SEED:-$$(date +%s)} TOYKV_DEATH_KILLS=10000 \
 	    TOYKV_DEATH_STOPS=1000000 TOYKV_DEATH_FAILURES=5000 \
 	    $(CARGO) test --package toykv-ffi --test death -- --nocapture --test-threads 1
+
+interleavings: need-rust ## The engine's threads under a scheduler that tries their interleavings
+	$(CARGO) test --package toykv --features shuttle --test interleavings
+
+# Rust's own library is built with the sanitizer too, or it would see only half of every lock.
+tsan: need-rust ## The tests of several threads under ThreadSanitizer (needs nightly Rust and rust-src)
+	RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS=halt_on_error=1 \
+	    $(CARGO) +nightly test -Zbuild-std --target $(HOST) --target-dir $(TARGET)/tsan \
+	    --package toykv --features sim --lib --test it -- $(TSAN_TESTS)
+
+coverage: need-rust ## Lines of the engine that its tests reach (needs cargo-llvm-cov and llvm-tools)
+	$(CARGO) llvm-cov --package toykv --features sim --lib --test it \
+	    --ignore-filename-regex '/tests/|tests\.rs|conformance\.rs|fs/sim' --summary-only
+
+soak: need-rust need-cc ## Every long run of the reliability rig and a table of them: hours
+	core/soak.sh $(SOAK)
 
 test-server-long: need-rust ## The server's tests in their long form: some minutes
 	TOYKV_FRAMES=1000000 TOYKV_KILLS=50 TOYKV_CONNECTIONS=10000 \

@@ -4,10 +4,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::hooks;
+use super::locks::{MutexGuard, thread};
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
 use super::wake::{note_failure, note_success, start, wake_collection, wake_compaction};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,7 +32,7 @@ pub(crate) fn stop(engine: &Engine) {
     engine.done.notify_all();
     for (_, handle) in running {
         // A thread may hold the last reference to a handle whose drop closes the database.
-        if handle.thread().id() != std::thread::current().id() {
+        if handle.thread().id() != thread::current().id() {
             let _ = handle.join();
         }
     }

@@ -18,6 +18,7 @@ mod flush;
 mod gc;
 mod hooks;
 mod insight;
+mod locks;
 mod lookup;
 mod obsolete;
 mod open;

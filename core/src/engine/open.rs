@@ -6,11 +6,9 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-use arc_swap::ArcSwap;
 
 use super::background;
 use super::counters::Counters;
@@ -19,6 +17,7 @@ use super::directory::{
 };
 use super::flush;
 use super::hooks;
+use super::locks::{ArcSwap, AtomicBool, AtomicU64, Condvar, Mutex};
 use super::obsolete;
 use super::run_writer::open_table;
 use super::state::{Change, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};

@@ -9,11 +9,12 @@
 //! by poisoning and by close.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::counters::Stall;
 use super::hooks;
+use super::locks::{Mutex, MutexGuard, thread};
 use super::state::{Engine, closed_error, lock};
 use super::wake;
 use super::writer::Writer;
@@ -163,7 +164,7 @@ impl Engine {
                 Err(TryLockError::WouldBlock) if self.writer_waits.load(Ordering::SeqCst) => {
                     return Err(would_stall("another writer waits"));
                 }
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+                Err(TryLockError::WouldBlock) => thread::yield_now(),
             }
         }
     }

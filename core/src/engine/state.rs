@@ -7,14 +7,13 @@
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-
 use super::counters::Counters;
+use super::locks::thread::JoinHandle;
+use super::locks::{ArcSwap, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
 use super::view::{MemPart, Version, View};
 use super::writer::Writer;
 use crate::budget::MemoryPlan;

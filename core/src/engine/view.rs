@@ -4,8 +4,9 @@
 //! view never changes; installing another one replaces the pointer that readers load.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use super::locks::Mutex;
 use super::pick::hidden_bytes;
 use super::pick_files::{FileUse, file_uses};
 use crate::cache::Bytes;

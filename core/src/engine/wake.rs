@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::hooks;
+use super::locks::thread;
 use super::state::{Engine, NextSegment, Role, Shared, lock};
 use crate::error::{Error, ErrorKind};
 use crate::vlog::Segment;
@@ -86,7 +87,7 @@ pub(crate) fn start(engine: &Engine, role: Role) -> bool {
         Role::Log => "toykv-log",
     };
     let run = engine.run_thread;
-    let builder = std::thread::Builder::new().name(name.into());
+    let builder = thread::Builder::new().name(name.into());
     let spawned = match hooks::planted(&engine.env.dir, "no threads") {
         true => Err(std::io::Error::from_raw_os_error(libc::EAGAIN)),
         false => builder.spawn(move || run(&engine_arc, role)),

@@ -42,6 +42,7 @@ const ENGINE_SHARED: &[&str] = &[
     "directory",
     "obsolete",
     "hooks",
+    "locks",
     "wake",
     "stall",
     "counters",
