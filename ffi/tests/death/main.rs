@@ -265,7 +265,9 @@ fn short_reads_and_writes_are_gone_on_with() {
 fn what_is_lost_or_too_much_is_noticed() {
     let dir = tempfile::tempdir().expect("a directory");
     let db = dir.path().join("db");
-    let script = scripts::all().remove(3);
+    let mut script = scripts::all().remove(3);
+    // Every write happens, however slow the machine.
+    script.options.retain(|(name, _)| *name != "stall_limit_ms");
     let story = Ready::start(program(), &db, &script).go().wait();
     let checks = |script: &Script, story: &Story| {
         let mut oracle = Oracle::new(1, false);
