@@ -20,6 +20,8 @@ mod error;
 mod key;
 #[path = "../src/memtable/mod.rs"]
 mod memtable;
+#[path = "../src/prefetch.rs"]
+mod prefetch;
 #[path = "../src/types.rs"]
 mod types;
 

@@ -1,10 +1,11 @@
-//! The background threads (layer L5): flush, compaction, and the log thread, which prepares
-//! segments and syncs what interval writes left unsynced. Each starts when it is first needed,
-//! sleeps without a timer while there is nothing to do, and is joined by close.
+//! The background threads (layer L5): flush, compaction, collection, the log thread, which prepares
+//! segments and syncs what interval writes left unsynced, and one for the writer's windows. Each
+//! starts when it is first needed, sleeps without a timer while there is nothing to do, and is
+//! joined by close.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::hooks;
@@ -12,7 +13,6 @@ use super::locks::{MutexGuard, thread};
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
 use super::wake::{note_failure, note_success, start, wake_collection, wake_compaction};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vlog::Segment;
 
 /// How long a failed flush or compaction waits before it is tried again, at first and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -99,6 +99,7 @@ pub(crate) fn run(engine: &Engine, role: Role) {
         Role::Compaction | Role::SecondCompaction => run_compaction(engine, role),
         Role::Collection => run_collection(engine),
         Role::Log => run_log(engine),
+        Role::Window => run_windows(engine),
     }
 }
 
@@ -200,7 +201,6 @@ fn run_collection(engine: &Engine) {
 /// What the log thread does next.
 enum LogTask {
     Prepare(u64),
-    Window(Arc<Segment>),
     Sync,
     Stop,
 }
@@ -211,14 +211,27 @@ fn run_log(engine: &Engine) {
         match next_log_task(engine, &mut deadline) {
             LogTask::Stop => return,
             LogTask::Prepare(size_bytes) => prepare_segment(engine, size_bytes),
-            // The writer meets an error itself when it needs the window.
-            LogTask::Window(segment) => drop(attempt(|| segment.prepare_window())),
             LogTask::Sync => {
                 deadline = None;
                 // A failure poisons the database, which is how everybody hears of it.
                 let _ = attempt(|| sync_interval(engine));
             }
         }
+    }
+}
+
+fn run_windows(engine: &Engine) {
+    let mut shared = lock(&engine.shared);
+    while !shared.stop {
+        let Some(segment) = shared.window_wanted.take() else {
+            shared = wait(&engine.work, shared);
+            continue;
+        };
+        drop(shared);
+        // The writer meets an error itself when it needs the window.
+        drop(attempt(|| segment.prepare_window()));
+        drop(segment);
+        shared = lock(&engine.shared);
     }
 }
 
@@ -266,9 +279,6 @@ fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>) -> LogTask {
         if let NextSegment::Wanted(size_bytes) = shared.next_segment {
             shared.next_segment = NextSegment::Preparing;
             return LogTask::Prepare(size_bytes);
-        }
-        if let Some(segment) = shared.window_wanted.take() {
-            return LogTask::Window(segment);
         }
         if shared.dirty {
             let due = *deadline.get_or_insert_with(|| Instant::now() + interval);

@@ -236,7 +236,8 @@ impl Engine {
         let mut merge = Merge::new(runs.iter().map(source).collect());
         let mut writer = RunWriter::new(&self.env, base);
         let mut dropped = Dropped::default();
-        let mut last_key: Option<Vec<u8>> = None;
+        // A key that several sources may have; otherwise only an older version can follow it.
+        let (mut repeated, mut last_key) = (false, Vec::new());
         let mut seen = 0u64;
         merge.seek(b"")?;
         while merge.valid() {
@@ -249,33 +250,29 @@ impl Engine {
             }
             seen += 1;
             let source = merge.current();
-            if start_entry(source, &mut retain, &mut last_key) {
+            let iter = source.iter();
+            let is_new = match repeated {
+                true => iter.key() != last_key.as_slice(),
+                false => !iter.is_older_version(),
+            };
+            if is_new {
+                retain.start_key();
+            }
+            repeated = merge.may_repeat();
+            if repeated {
+                last_key.clear();
+                last_key.extend_from_slice(iter.key());
+            }
+            if retain.keep(iter.seqno(), iter.kind()) {
                 copy_entry(source, &retain, &mut writer, base, plan.bottom)?;
-            } else if source.iter().kind() == Kind::Pointer {
-                dropped.note(source.iter().key(), source.iter().value())?;
+            } else if iter.kind() == Kind::Pointer {
+                dropped.note(iter.key(), iter.value())?;
             }
             merge.advance()?;
         }
         Counters::add(&self.env.counters.compaction_bytes_read, total);
         Ok((writer.finish()?, dropped))
     }
-}
-
-/// Whether somebody needs the current entry of a source.
-#[inline]
-fn start_entry(source: &RunSource, retain: &mut Retain, last_key: &mut Option<Vec<u8>>) -> bool {
-    let iter = source.iter();
-    let key = iter.key();
-    match last_key {
-        Some(last) if last == key => {}
-        Some(last) => {
-            last.clear();
-            last.extend_from_slice(key);
-            retain.start_key();
-        }
-        None => *last_key = Some(key.to_vec()),
-    }
-    retain.keep(iter.seqno(), iter.kind())
 }
 
 /// Writes the current entry of a source.

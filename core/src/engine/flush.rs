@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, Result};
 use crate::filename::FileName;
 use crate::memtable::MemEntry;
 use crate::table::Table;
-use crate::types::{FileNumber, Kind, SeqNo, ValuePointer};
+use crate::types::{FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
 use crate::version::{DeadSet, SegmentMeta, SegmentState, TableMeta, Values};
 use crate::vlog::{SegmentIdentity, record_len};
 
@@ -74,6 +74,9 @@ impl Separated {
         }
     }
 }
+
+/// Keys whose records are asked for ahead.
+const PREFETCHED: usize = 16;
 
 /// A segment of which less is live values is not kept: those are rewritten.
 const LEAST_LIVE_PERCENT: u64 = 60;
@@ -138,7 +141,18 @@ fn write_run(
     let mut writer = RunWriter::new(env, part.memtable.first_seqno());
     let mut cursor = part.memtable.iter();
     cursor.seek_to_first();
+    // The records lie in the order of writing: another cursor asks for them ahead.
+    let mut ahead = part.memtable.iter();
+    ahead.seek_to_first();
+    let mut prefetch = || {
+        if ahead.valid() {
+            ahead.entry(MAX_SEQNO).iter().for_each(|entry| segment.prefetch(entry.offset));
+            ahead.next();
+        }
+    };
+    (0..PREFETCHED).for_each(|_| prefetch());
     while cursor.valid() {
+        prefetch();
         let key = cursor.key();
         retain.start_key();
         for entry in cursor.versions() {

@@ -125,6 +125,7 @@ impl View {
     /// Asks the processor to load what `get` of a key with this hash will touch first.
     #[inline]
     pub(crate) fn prefetch(&self, key: &[u8], hash: u64) {
+        self.parts.iter().for_each(|part| part.memtable.prefetch(hash));
         for run in &self.version.runs {
             if let Some(table) = run.table_for(key) {
                 table.prefetch(hash);

@@ -5,6 +5,7 @@
 //! keys that come next: looking one up takes less than a seek.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::cursor::TreeCursor;
 use super::lookup::Found;
@@ -12,6 +13,7 @@ use super::state::Engine;
 use super::view::View;
 use super::writer::{Upcoming, Writer};
 use crate::batch::BatchEntry;
+use crate::checksum::hash_key;
 use crate::error::Result;
 use crate::key::LookupKey;
 use crate::options::WriteOptions;
@@ -22,7 +24,7 @@ use crate::vlog::FrameSize;
 const POP_BYTES: u64 = 128;
 
 /// Most keys that are looked up at once; every seek after a first looks up twice as many.
-const MOST_UPCOMING: usize = 64;
+const MOST_UPCOMING: usize = 256;
 
 impl Engine {
     /// Removes the first or last entry and hands it to `take`.
@@ -35,70 +37,74 @@ impl Engine {
         self.check_open()?;
         self.slow_down(POP_BYTES, options)?;
         let mut writer = self.lock_writer(self.writer()?, options)?;
-        let (view, seqno) = self.pin(None)?;
+        // Invariant PIN; nothing is published while the writer's lock is held.
+        let view = self.view.load();
+        let seqno = self.visible.load(Ordering::Acquire);
+        let end = usize::from(!first);
         // Taken out of the writer: whatever fails from here on, they are looked up anew.
-        let mut upcoming = std::mem::take(&mut writer.upcoming);
-        if upcoming.first != first {
-            upcoming.keys.clear();
-            (upcoming.first, upcoming.wanted) = (first, 0);
-        }
-        let (mut key, found) = loop {
-            let Some(key) = upcoming.keys.pop_front() else {
-                upcoming.wanted = (2 * upcoming.wanted).clamp(1, MOST_UPCOMING);
-                look_ahead(&writer, &view, seqno, &mut upcoming)?;
-                if upcoming.keys.is_empty() {
+        let mut upcoming = std::mem::take(&mut writer.upcoming[end]);
+        let (index, found) = loop {
+            let Some((index, hash)) = upcoming.take() else {
+                look_ahead(&writer, &view, (seqno, self.env.hash_seed), first, &mut upcoming)?;
+                if upcoming.len() == 0 {
                     return Ok(None);
                 }
                 continue;
             };
-            if let Some(next) = upcoming.keys.front() {
-                view.prefetch(next, self.hash(next));
-            }
-            if let Some(found) = view.get(&key, self.hash(&key), seqno)? {
-                break (key, found);
+            if let Some(found) = view.get(upcoming.key(index), hash, seqno)? {
+                break (index, found);
             }
         };
-        let entry = BatchEntry { kind: Kind::Delete, key: &key, value: b"" };
+        let key = upcoming.key(index);
+        let entry = BatchEntry { kind: Kind::Delete, key, value: b"" };
         let entries = std::iter::once(entry);
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
         // Found before the write, so that a value that cannot be read is not lost.
         let taken = take(key.get(1..).unwrap_or_default(), &found);
         self.make_room(&mut writer, size, options)?;
         let seqno = self.append(&mut writer, entries, size, options)?;
+        let bound = if first { &mut writer.low } else { &mut writer.high };
+        let bound = bound.get_or_insert_default();
+        bound.clear();
+        bound.extend_from_slice(key);
         if first {
-            key.push(0);
-            writer.low = Some(key);
-        } else {
-            writer.high = Some(key);
+            bound.push(0);
         }
-        writer.upcoming = upcoming;
+        writer.upcoming[end] = upcoming;
         drop(writer);
         self.settle(seqno, options)?;
         Ok(Some(taken))
     }
 }
 
-/// Looks up the keys at one end; none when nothing lives.
+/// Looks up the keys at one end, twice as many as the last time; none when nothing lives.
 fn look_ahead(
     writer: &Writer,
     view: &Arc<View>,
-    seqno: SeqNo,
+    (seqno, hash_seed): (SeqNo, u64),
+    first: bool,
     upcoming: &mut Upcoming,
 ) -> Result<()> {
+    upcoming.clear();
+    upcoming.wanted = (2 * upcoming.wanted).clamp(1, MOST_UPCOMING);
     let bound = |known: &Option<Vec<u8>>, above| match known {
         Some(key) => LookupKey::encoded(key),
         None => LookupKey::start_of(DEFAULT_KEYSPACE + above),
     };
     let (lower, upper) = (bound(&writer.low, 0), bound(&writer.high, 1));
     let mut cursor = TreeCursor::new(Arc::clone(view), seqno, lower, upper);
-    if upcoming.first {
+    if first {
         cursor.seek_to_first()?;
     } else {
         cursor.seek_to_last()?;
     }
-    while cursor.valid() && upcoming.keys.len() < upcoming.wanted {
-        upcoming.keys.push_back(cursor.key().to_vec());
-        if upcoming.first { cursor.next()? } else { cursor.prev()? }
+    while cursor.valid() && upcoming.len() < upcoming.wanted {
+        let key = cursor.key();
+        let hash = hash_key(key, hash_seed);
+        // The lines that the lookup reads come while the cursor goes on.
+        view.prefetch(key, hash);
+        upcoming.push(key, hash);
+        if first { cursor.next()? } else { cursor.prev()? }
     }
     Ok(())
 }

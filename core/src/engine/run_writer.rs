@@ -28,7 +28,6 @@ pub(crate) struct RunWriter<'a> {
     builder: Option<TableBuilder>,
     numbers: Vec<FileNumber>,
     metas: Vec<TableMeta>,
-    last_key: Vec<u8>,
     /// What the table's entries take that are not the newest of their key.
     old_bytes: u64,
     /// A table ends at the first new key after so many bytes.
@@ -38,26 +37,19 @@ pub(crate) struct RunWriter<'a> {
 impl<'a> RunWriter<'a> {
     /// A run whose sequence numbers are all at least `seqno_base`.
     pub(crate) fn new(env: &'a Env, seqno_base: SeqNo) -> RunWriter<'a> {
-        let (numbers, metas, last_key) = (Vec::new(), Vec::new(), Vec::new());
+        let (numbers, metas) = (Vec::new(), Vec::new());
         let table_size_bytes = hooks::limit(&env.dir, "table size", env.plan.table_size_bytes);
         let (builder, old_bytes) = (None, 0);
-        RunWriter {
-            env,
-            seqno_base,
-            builder,
-            numbers,
-            metas,
-            last_key,
-            old_bytes,
-            table_size_bytes,
-        }
+        RunWriter { env, seqno_base, builder, numbers, metas, old_bytes, table_size_bytes }
     }
 
     /// The next entry: ascending keys, the versions of a key newest first.
     pub(crate) fn add(&mut self, key: &[u8], seqno: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
-        let full = |builder: &TableBuilder| builder.file_size_estimate() >= self.table_size_bytes;
-        let may_end = || self.last_key != key || hooks::planted(&self.env.dir, "key split");
-        if self.builder.as_ref().is_some_and(full) && may_end() {
+        let full = |builder: &TableBuilder| {
+            builder.file_size_estimate() >= self.table_size_bytes
+                && (builder.last_key() != key || hooks::planted(&self.env.dir, "key split"))
+        };
+        if self.builder.as_ref().is_some_and(full) {
             self.finish_table()?;
         }
         let builder = match &mut self.builder {
@@ -76,12 +68,9 @@ impl<'a> RunWriter<'a> {
                 empty.insert(TableBuilder::new(file, params))
             }
         };
-        builder.add(key, hash_key(key, self.env.hash_seed), seqno, kind, value)?;
-        if self.last_key == key {
+        let older = builder.add(key, hash_key(key, self.env.hash_seed), seqno, kind, value)?;
+        if older {
             self.old_bytes += entry_bytes(key, kind, value);
-        } else {
-            self.last_key.clear();
-            self.last_key.extend_from_slice(key);
         }
         Ok(())
     }
@@ -133,6 +122,13 @@ impl Drop for RunWriter<'_> {
 }
 
 impl FinishedRun {
+    /// Both as one run; the keys of `upper` are behind those of this one.
+    pub(crate) fn followed_by(mut self, upper: FinishedRun) -> FinishedRun {
+        self.metas.extend(upper.metas);
+        self.size_bytes += upper.size_bytes;
+        self
+    }
+
     /// Opens the tables for readers. They are new: nothing has been read from them yet.
     pub(crate) fn open(&self, env: &Env) -> Result<Vec<(FileNumber, Arc<Table>)>> {
         let open = |meta: &TableMeta| Ok((meta.number, Arc::new(open_table(env, meta)?)));

@@ -111,8 +111,10 @@ pub(crate) enum Role {
     SecondCompaction,
     /// Rewrites segments.
     Collection,
-    /// Prepares segments and windows, syncs the log.
+    /// Prepares segments, syncs the log.
     Log,
+    /// Prepares windows, which a writer needs in a few milliseconds and so cannot wait for a sync.
+    Window,
 }
 
 /// The threads that run.
@@ -170,7 +172,7 @@ pub(crate) struct Registered {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) next_segment: NextSegment,
-    /// The segment whose next window the log thread shall map.
+    /// The segment whose next window the window thread shall map.
     pub(crate) window_wanted: Option<Arc<Segment>>,
     /// Registered snapshots by their sequence numbers.
     pub(crate) snapshots: BTreeMap<SeqNo, Registered>,

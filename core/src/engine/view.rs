@@ -116,6 +116,13 @@ pub(crate) fn key_count(state: &VersionState) -> u64 {
     state.counts.get(&DEFAULT_KEYSPACE).copied().unwrap_or(0)
 }
 
+impl View {
+    /// Whether there is no entry at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.version.runs.is_empty() && self.parts.iter().all(|part| part.memtable.is_empty())
+    }
+}
+
 impl Version {
     /// Puts the open files of a state together; Corruption never: the maps are complete.
     pub(crate) fn build(

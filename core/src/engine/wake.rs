@@ -52,7 +52,7 @@ pub(crate) fn want_segment(engine: &Engine, size_bytes: u64) {
 #[cold]
 pub(crate) fn want_window(engine: &Engine, segment: &Arc<Segment>) {
     lock(&engine.shared).window_wanted = Some(Arc::clone(segment));
-    start(engine, Role::Log);
+    start(engine, Role::Window);
     engine.work.notify_all();
 }
 
@@ -85,6 +85,7 @@ pub(crate) fn start(engine: &Engine, role: Role) -> bool {
         Role::SecondCompaction => "toykv-compact2",
         Role::Collection => "toykv-collect",
         Role::Log => "toykv-log",
+        Role::Window => "toykv-window",
     };
     let run = engine.run_thread;
     let builder = thread::Builder::new().name(name.into());

@@ -29,7 +29,7 @@ use crate::version::SegmentMeta;
 use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp, Store};
 
 /// Keys that are looked up in the memtable's nodes ahead of their insertion.
-const PREFETCHED: usize = 6;
+const PREFETCHED: usize = 8;
 
 /// End of a segment that is kept for deletes, at most an eighth of it.
 const DELETE_RESERVE_BYTES: u64 = 256 << 10;
@@ -38,7 +38,7 @@ impl Engine {
     /// Writes the entries of one batch; the answer is the last one's sequence number.
     pub(crate) fn write<'a, I>(&self, entries: I, options: &WriteOptions) -> Result<SeqNo>
     where
-        I: Iterator<Item = BatchEntry<'a>> + Clone,
+        I: Iterator<Item = BatchEntry<'a>> + Clone + Send + Sync,
     {
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
         if size.least_segment_size() > self.env.plan.memtable_size_bytes {
@@ -106,28 +106,29 @@ impl Engine {
         if last > MAX_SEQNO {
             return Err(Error::new(ErrorKind::Unsupported, "sequence numbers are used up"));
         }
-        let stamp = Stamp {
-            first_seqno: first,
-            synced_seqno: self.sync_queue.synced().min(writer.log.last_seqno()),
-            store: match self.durability(options) {
-                Durability::Sync => Store::Write,
-                Durability::Process | Durability::Interval => Store::Map,
-            },
-        };
+        let stamp = self.stamp_of(first, &writer.log, options);
         let hash_seed = self.env.hash_seed;
         let memtable = &writer.part.memtable;
         // The memtable's lines come while the log is written, in a batch some keys ahead.
         let mut ahead = entries.clone();
-        let prefetch = |entry: BatchEntry<'_>| {
-            memtable.prefetch_key(entry.key, hash_key(entry.key, hash_seed));
+        let mut hashes = [0; PREFETCHED];
+        let hash_of = |entry: BatchEntry<'_>| {
+            let hash = hash_key(entry.key, hash_seed);
+            memtable.prefetch_key(entry.key, hash);
+            hash
         };
-        ahead.by_ref().take(PREFETCHED).for_each(prefetch);
+        for (hash, entry) in hashes.iter_mut().zip(ahead.by_ref()) {
+            *hash = hash_of(entry);
+        }
         let records = entries.clone().map(|e| (e.kind, e.key, e.value));
         let mut user_bytes = 0;
         let appended = writer.log.append(size, stamp, records, |record| {
-            ahead.next().map(prefetch);
+            let kept = &mut hashes[record.index as usize % PREFETCHED];
+            let hash = *kept;
+            if let Some(entry) = ahead.next() {
+                *kept = hash_of(entry);
+            }
             user_bytes += record.key.len() as u64 + u64::from(record.value_len);
-            let hash = hash_key(record.key, hash_seed);
             let entry = MemEntry {
                 seqno: record.seqno,
                 kind: record.kind,
@@ -152,6 +153,18 @@ impl Engine {
         }
         self.env.counters.add_write(size.bytes(), user_bytes);
         Ok(last)
+    }
+
+    #[inline]
+    fn stamp_of(&self, first_seqno: SeqNo, log: &LogWriter, options: &WriteOptions) -> Stamp {
+        Stamp {
+            first_seqno,
+            synced_seqno: self.sync_queue.synced().min(log.last_seqno()),
+            store: match self.durability(options) {
+                Durability::Sync => Store::Write,
+                Durability::Process | Durability::Interval => Store::Map,
+            },
+        }
     }
 
     /// What a writer hears of a failed append. A disk that is full before anything is stored leaves

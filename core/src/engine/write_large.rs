@@ -6,8 +6,9 @@
 //! Invariant PREFIX: the edit is durable only after everything older is. Invariant SNAP: who has
 //! pinned a view without the batch sees no write that follows it: the active memtable is replaced.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::count;
 use super::counters::Counters;
@@ -25,9 +26,17 @@ use crate::iter::head_of;
 use crate::options::WriteOptions;
 use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_SEQNO, SeqNo};
 
+/// From so many bytes on two threads sort a batch and build its tables.
+const SHARED_BYTES: u64 = 32 << 20;
+
+/// Keys whose lines are asked for ahead of their look-up.
+const PREFETCHED: usize = 16;
+
 /// A batch sorted, the last entry of each key only.
 struct Sorted<I> {
     entries: Vec<Place<I>>,
+    /// Whether a second thread takes half of the work.
+    shared: bool,
     count: u64,
     /// Keys and values, as given.
     user_bytes: u64,
@@ -39,6 +48,7 @@ struct Place<I> {
     head: u64,
     /// Its number in the batch.
     number: u32,
+    kind: Kind,
     /// The batch from there on.
     here: I,
 }
@@ -52,7 +62,7 @@ impl Engine {
         options: &WriteOptions,
     ) -> Result<SeqNo>
     where
-        I: Iterator<Item = BatchEntry<'a>> + Clone,
+        I: Iterator<Item = BatchEntry<'a>> + Clone + Send + Sync,
     {
         self.check_open()?;
         self.check_poisoned()?;
@@ -60,7 +70,8 @@ impl Engine {
             return Err(would_stall("a batch larger than a memtable waits for a flush"));
         }
         let _job = self.begin_job()?;
-        let sorted = sort(entries, count);
+        let least = hooks::limit(&self.env.dir, "shared batch", SHARED_BYTES);
+        let sorted = sort(entries, count, least);
         let run = self.build_tables(&sorted)?;
         let flushed = match hooks::planted(&self.env.dir, "edit before the log") {
             true => Ok(()),
@@ -76,13 +87,23 @@ impl Engine {
 
     fn build_tables<'a, I>(&self, sorted: &Sorted<I>) -> Result<FinishedRun>
     where
-        I: Iterator<Item = BatchEntry<'a>> + Clone,
+        I: Iterator<Item = BatchEntry<'a>> + Clone + Sync,
     {
-        let mut writer = RunWriter::new(&self.env, 0);
-        for (index, entry) in sorted.iter() {
-            writer.add(entry.key, SeqNo::from(index), entry.kind, entry.value)?;
-        }
-        let run = writer.finish()?;
+        let build = |places: &[Place<I>]| {
+            let mut writer = RunWriter::new(&self.env, 0);
+            for (index, entry) in entries(places) {
+                writer.add(entry.key, SeqNo::from(index), entry.kind, entry.value)?;
+            }
+            writer.finish()
+        };
+        let run = match sorted.halves(build) {
+            (Ok(lower), Ok(upper)) => lower.followed_by(upper),
+            (Ok(run), Err(error)) | (Err(error), Ok(run)) => {
+                run.discard(&self.env);
+                return Err(error);
+            }
+            (Err(error), Err(_)) => return Err(error),
+        };
         Counters::add(&self.env.counters.flush_bytes_written, run.size_bytes);
         Ok(run)
     }
@@ -90,7 +111,7 @@ impl Engine {
     /// Holds writers back, flushes what is left before the batch, and commits it.
     fn commit_large<'a, I>(&self, sorted: &Sorted<I>, run: &FinishedRun) -> Result<SeqNo>
     where
-        I: Iterator<Item = BatchEntry<'a>> + Clone,
+        I: Iterator<Item = BatchEntry<'a>> + Clone + Sync,
     {
         let counted_at = self.visible.load(Ordering::Acquire);
         let counted = self.count_large(sorted)?;
@@ -155,22 +176,37 @@ impl Engine {
     /// How many keys the batch adds to what there is.
     fn count_large<'a, I>(&self, sorted: &Sorted<I>) -> Result<i64>
     where
-        I: Iterator<Item = BatchEntry<'a>> + Clone,
+        I: Iterator<Item = BatchEntry<'a>> + Clone + Sync,
     {
         let view = self.view.load_full();
-        let mut delta = 0;
-        for (_, entry) in sorted.iter() {
-            let hash = hash_key(entry.key, self.env.hash_seed);
-            let existed = view.contains(entry.key, hash, MAX_SEQNO)?;
-            delta += count::change(existed, entry.kind);
-        }
-        Ok(delta)
+        let seed = self.env.hash_seed;
+        let count = |places: &[Place<I>]| {
+            if view.is_empty() {
+                return Ok(places.iter().map(|place| count::change(false, place.kind)).sum());
+            }
+            let mut keys = entries(places).map(|(_, entry)| {
+                let hash = hash_key(entry.key, seed);
+                view.prefetch(entry.key, hash);
+                (entry, hash)
+            });
+            let mut ahead: VecDeque<_> = keys.by_ref().take(PREFETCHED).collect();
+            let mut delta = 0;
+            while let Some((entry, hash)) = ahead.pop_front() {
+                ahead.extend(keys.next());
+                let existed = view.contains(entry.key, hash, MAX_SEQNO)?;
+                delta += count::change(existed, entry.kind);
+            }
+            Ok(delta)
+        };
+        let (lower, upper): (Result<i64>, Result<i64>) = sorted.halves(count);
+        Ok(lower? + upper?)
     }
 }
 
-fn sort<'a, I>(mut entries: I, count: u32) -> Sorted<I>
+/// Sorts a batch; one of `least_shared` bytes and more with a second thread.
+fn sort<'a, I>(mut entries: I, count: u32, least_shared: u64) -> Sorted<I>
 where
-    I: Iterator<Item = BatchEntry<'a>> + Clone,
+    I: Iterator<Item = BatchEntry<'a>> + Clone + Send,
 {
     let mut list: Vec<Place<I>> = Vec::with_capacity(count as usize);
     let (mut ascend, mut before, mut user_bytes) = (true, None, 0u64);
@@ -180,16 +216,45 @@ where
         debug_assert!(matches!(entry.kind, Kind::Put | Kind::Delete));
         ascend = ascend && before < Some(entry.key);
         before = Some(entry.key);
-        list.push(Place { head: head_of(entry.key), number: list.len() as u32, here });
+        let (head, number) = (head_of(entry.key), list.len() as u32);
+        list.push(Place { head, number, kind: entry.kind, here });
         user_bytes += (entry.key.len() + entry.value.len()) as u64;
     }
     let count = list.len() as u64;
+    let shared = user_bytes >= least_shared && list.len() > 1;
     if !ascend {
         // Newest first among equal keys, of which only the newest stays.
-        list.sort_unstable_by(|a, b| a.compare(b).then(b.number.cmp(&a.number)));
+        let order = |a: &Place<I>, b: &Place<I>| a.compare(b).then(b.number.cmp(&a.number));
+        if shared {
+            let middle = list.len() / 2;
+            list.select_nth_unstable_by(middle, order);
+            let (lower, upper) = list.split_at_mut(middle);
+            let sort = |half: &mut [Place<I>]| half.sort_unstable_by(order);
+            beside(|| sort(lower), || sort(upper));
+        } else {
+            list.sort_unstable_by(order);
+        }
         list.dedup_by(|later, earlier| later.compare(earlier).is_eq());
     }
-    Sorted { entries: list, count, user_bytes }
+    Sorted { entries: list, shared, count, user_bytes }
+}
+
+/// Does both, the first in a thread of its own if there can be one.
+fn beside<A: Send, B>(first: impl FnOnce() -> A + Send, second: impl FnOnce() -> B) -> (A, B) {
+    let first = Mutex::new(Some(first));
+    let take_first = || first.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let run_first = || take_first().map(|first| first());
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("toykv-batch".into());
+        let thread = builder.spawn_scoped(scope, run_first).ok();
+        let second = second();
+        let done = thread.and_then(|thread| match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        let done = done.or_else(run_first);
+        (done.expect("done here if not in the thread"), second)
+    })
 }
 
 impl<'a, I: Iterator<Item = BatchEntry<'a>> + Clone> Place<I> {
@@ -205,9 +270,21 @@ impl<'a, I: Iterator<Item = BatchEntry<'a>> + Clone> Place<I> {
     }
 }
 
-impl<'a, I: Iterator<Item = BatchEntry<'a>> + Clone> Sorted<I> {
-    /// The entries with their numbers, by key.
-    fn iter(&self) -> impl Iterator<Item = (u32, BatchEntry<'a>)> {
-        self.entries.iter().filter_map(|place| Some((place.number, place.entry()?)))
+/// The entries of these places with their numbers.
+fn entries<'a, I>(places: &[Place<I>]) -> impl Iterator<Item = (u32, BatchEntry<'a>)>
+where
+    I: Iterator<Item = BatchEntry<'a>> + Clone,
+{
+    places.iter().filter_map(|place| Some((place.number, place.entry()?)))
+}
+
+impl<I: Sync> Sorted<I> {
+    /// Does `work` for the lower and for the upper half, which may be empty.
+    fn halves<R: Send>(&self, work: impl Fn(&[Place<I>]) -> R + Sync) -> (R, R) {
+        if !self.shared {
+            return (work(&self.entries), work(&[]));
+        }
+        let (lower, upper) = self.entries.split_at(self.entries.len() / 2);
+        beside(|| work(lower), || work(upper))
     }
 }

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::prefetch::{prefetch, prefetch_to_write};
 
 /// A file system. Names are durable after `sync_dir` of their directory, bytes and sizes after
 /// `sync_data` of their file, nothing sooner.
@@ -70,6 +71,9 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// Allocates blocks up to `size` and makes that the file's size; DiskFull when there are none,
     /// and then the file is as before. Never truncates.
     fn allocate(&self, size: u64) -> Result<()>;
+    /// Lets the device begin with these bytes, so that [`File::sync_data`] waits less. A hint:
+    /// nothing is durable by it, and what fails shows in the sync.
+    fn start_write_back(&self, _offset: u64, _len: usize) {}
     /// Makes bytes and size durable (fdatasync). After a failure nothing may be assumed.
     fn sync_data(&self) -> Result<()>;
     /// Maps the first `len` bytes for reading; they must exist. The map outlives the file's name
@@ -177,10 +181,10 @@ impl Region {
         Some(unsafe { std::slice::from_raw_parts(self.ptr.add(offset), len) })
     }
 
-    /// The address of the byte at `offset`, for prefetching only; never dereferenced by callers.
-    #[inline]
-    pub(crate) fn address(&self, offset: usize) -> *const u8 {
-        self.ptr.wrapping_add(offset)
+    /// Asks the processor to fetch the line of the byte at `offset`, wherever that is.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, offset: usize) {
+        prefetch(self.ptr.wrapping_add(offset));
     }
 }
 
@@ -230,6 +234,12 @@ impl Window {
         // SAFETY: the range lies in the window (checked above), which only its one owner writes,
         // and readers read only what he has published.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(offset), len) }
+    }
+
+    /// Asks the processor for the line of the byte at `offset`, wherever that is, to write it.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, offset: usize) {
+        prefetch_to_write(self.ptr.wrapping_add(offset));
     }
 
     /// Copies `bytes` to `offset`.

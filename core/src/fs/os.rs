@@ -288,6 +288,13 @@ impl File for OsFile {
             .map_err(|error| self.fail(&format!("allocate {size} bytes"), &error))
     }
 
+    fn start_write_back(&self, offset: u64, len: usize) {
+        let (fd, flags) = (self.as_raw_fd(), libc::SYNC_FILE_RANGE_WRITE);
+        // SAFETY: a call without pointers, on a descriptor that `self` keeps open. It does not
+        // take note of errors for the descriptor, so a sync still reports them.
+        unsafe { libc::sync_file_range(fd, offset as i64, len as i64, flags) };
+    }
+
     fn sync_data(&self) -> Result<()> {
         self.file.sync_data().map_err(|error| self.fail("sync", &error))
     }

@@ -10,6 +10,7 @@
 //! - a record lies in one chunk;
 //! - only one thread allocates at a time; any thread may read what was published to it.
 
+use crate::prefetch::prefetch_to_write;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -25,6 +26,9 @@ const CHUNK_END: u32 = 31;
 
 /// The first offset that is handed out.
 pub(super) const FIRST_OFFSET: u32 = 1 << FIRST_CHUNK;
+
+/// How far behind a record memory is asked for: a few records are written until it is used.
+const AHEAD: usize = 128;
 
 /// Chunks of records. Reading is shared; allocating needs the writer's [`RecordsEnd`].
 pub(super) struct Records {
@@ -93,6 +97,7 @@ impl Records {
         end.next += units;
         // SAFETY: this is the hand-out of `offset`, by the writer, in the chunk that is open.
         let start = unsafe { NonNull::new_unchecked(self.address(offset)) };
+        prefetch_to_write(start.as_ptr().wrapping_add(size_bytes + AHEAD));
         Piece { offset, start, gap }
     }
 

@@ -55,7 +55,7 @@ impl Filter {
     /// Fetches the word of a hash into the cache ahead of its use.
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
-        super::prefetch::prefetch(std::ptr::from_ref(self.word(hash)));
+        crate::prefetch::prefetch(std::ptr::from_ref(self.word(hash)));
     }
 
     /// Size in bytes.

@@ -118,6 +118,12 @@ impl Memtable {
         self.tree.prefetch(key);
     }
 
+    /// Fetches what [`Memtable::get`] of a key with this hash looks at first.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.filter.prefetch(hash);
+    }
+
     /// The newest version of `key` with a sequence number of at most `max_seqno`.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], hash: u64, max_seqno: SeqNo) -> Option<MemEntry> {

@@ -111,8 +111,8 @@ impl Leaf {
     /// Fetches both lines of the leaf into the cache.
     #[inline(always)]
     pub(super) fn prefetch(&self) {
-        super::prefetch::prefetch(&self.words[0]);
-        super::prefetch::prefetch(&self.words[PERMUTATION]);
+        crate::prefetch::prefetch(&self.words[0]);
+        crate::prefetch::prefetch(&self.words[PERMUTATION]);
     }
 
     /// Writes a slot that no published permutation has. Only the writer calls this.

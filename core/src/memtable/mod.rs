@@ -20,7 +20,6 @@ mod index;
 mod leaf;
 mod moves;
 mod node;
-mod prefetch;
 mod record;
 mod tree;
 

@@ -6,8 +6,8 @@ use super::arena::Records;
 use super::index::Memtable;
 use super::leaf::{Leaf, Permutation};
 use super::node::{Child, Fence, Head, Inner, Node, nibble};
-use super::prefetch::prefetch;
 use super::tree::leaf_from;
+use crate::prefetch::prefetch;
 use std::ptr::NonNull;
 use std::sync::Arc;
 

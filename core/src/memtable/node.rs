@@ -14,8 +14,8 @@
 
 use super::arena::{NODE_SIZE, Nodes, Records};
 use super::leaf::{LEAF_LEN, Leaf, Permutation, Slot, window};
-use super::prefetch::prefetch;
 use super::record::Record;
+use crate::prefetch::prefetch;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 

@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 
 use crate::checksum::checksum64;
 use crate::coding::Decoder;
+use crate::prefetch::prefetch;
 use crate::types::{Kind, SeqNo, ValuePointer};
 
 /// Bytes of a block before its shared prefix.
@@ -272,19 +273,6 @@ impl<'a> Block<'a> {
         let stored = self.prefix().iter().chain(entry.suffix);
         Some(stored.cmp(key.iter()).then(delta.cmp(&entry.delta)))
     }
-}
-
-/// Asks the processor to load a cache line.
-#[inline]
-pub(crate) fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing into the program and cannot fault at any address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// True when `key` is the first `split` bytes of `front` and then those of `back` from there; all

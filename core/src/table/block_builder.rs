@@ -7,6 +7,7 @@ use crate::table::block::{
 use crate::types::{Kind, SeqNo};
 
 /// Appends an entry's bytes before its value.
+#[inline]
 pub(super) fn put_entry_head(
     out: &mut Vec<u8>,
     kind: Kind,
@@ -21,15 +22,23 @@ pub(super) fn put_entry_head(
         | (delta_len as u32) << 4
         | (suffix.len().min(LONG_SUFFIX) as u32) << 7
         | (value_len.min(LONG_VALUE) as u32) << 13;
-    out.extend_from_slice(&word.to_le_bytes()[..3]);
+    put_low_bytes(out, u64::from(word), 3);
     if suffix.len() >= LONG_SUFFIX {
-        out.extend_from_slice(&(suffix.len() as u32).to_le_bytes()[..3]);
+        put_low_bytes(out, suffix.len() as u64, 3);
     }
     if value_len >= LONG_VALUE {
-        out.extend_from_slice(&(value_len as u32).to_le_bytes());
+        put_low_bytes(out, value_len as u64, 4);
     }
-    out.extend_from_slice(&delta.to_le_bytes()[..delta_len]);
+    put_low_bytes(out, delta, delta_len);
     out.extend_from_slice(suffix);
+}
+
+/// Appends the lowest bytes of a number: copying a fixed length and cutting is cheaper than `len`.
+#[inline]
+fn put_low_bytes(out: &mut Vec<u8>, number: u64, len: usize) {
+    let end = out.len() + len;
+    out.extend_from_slice(&number.to_le_bytes());
+    out.truncate(end);
 }
 
 /// Bytes that a sequence number over the base takes.

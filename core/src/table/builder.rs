@@ -1,5 +1,6 @@
 //! Building a table (layer L3): entries in order go in, a complete and synced file comes out.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::checksum::{checksum64, mix64};
@@ -72,6 +73,7 @@ pub(crate) struct TableBuilder {
     written: u64,
     last_key: Vec<u8>,
     last_seqno: SeqNo,
+    size_estimate: u64,
     entries: u64,
     tombstones: u64,
     value_bytes: u64,
@@ -85,7 +87,7 @@ const BLOCK_ENTRIES: usize = 32;
 impl TableBuilder {
     /// Starts a table in a new, empty file.
     pub(crate) fn new(file: Arc<dyn File>, params: TableParams) -> TableBuilder {
-        TableBuilder {
+        let mut builder = TableBuilder {
             file,
             params,
             salt: Footer::new_salt(params.hash_seed, params.number),
@@ -100,16 +102,20 @@ impl TableBuilder {
             written: 0,
             last_key: Vec::new(),
             last_seqno: SeqNo::MAX,
+            size_estimate: 0,
             entries: 0,
             tombstones: 0,
             value_bytes: 0,
             min_seqno: SeqNo::MAX,
             max_seqno: 0,
-        }
+        };
+        builder.estimate_size();
+        builder
     }
 
     /// Adds the next entry: keys ascend, sequence numbers of one key descend. `key` is encoded,
-    /// `hash` its hash, `value` the value or an encoded pointer.
+    /// `hash` its hash, `value` the value or an encoded pointer. Answers whether it is an older
+    /// version of the key before.
     pub(crate) fn add(
         &mut self,
         key: &[u8],
@@ -117,10 +123,10 @@ impl TableBuilder {
         seqno: SeqNo,
         kind: Kind,
         value: &[u8],
-    ) -> Result<()> {
-        let older = self.entries > 0 && key == self.last_key;
-        let in_order = self.entries == 0
-            || if older { seqno < self.last_seqno } else { *key > *self.last_key };
+    ) -> Result<bool> {
+        let order = if self.entries == 0 { Ordering::Greater } else { key.cmp(&self.last_key) };
+        let older = order == Ordering::Equal;
+        let in_order = if older { seqno < self.last_seqno } else { order == Ordering::Greater };
         let delta = seqno.checked_sub(self.params.seqno_base).filter(|_| seqno <= MAX_SEQNO);
         let (true, Some(delta)) = (in_order, delta) else {
             return Err(self.misuse("entries out of order or below the base"));
@@ -134,7 +140,13 @@ impl TableBuilder {
                 self.write_single(key, hash, delta, kind, older, value)?;
             }
         }
-        self.count(key, seqno, kind, value)
+        self.count(key, seqno, kind, value)?;
+        Ok(older)
+    }
+
+    /// The key of the last entry.
+    pub(crate) fn last_key(&self) -> &[u8] {
+        &self.last_key
     }
 
     /// Before the first block is finished: doubles the grid if a block would have few entries.
@@ -176,10 +188,15 @@ impl TableBuilder {
 
     /// About the size that the file will have if nothing more is added.
     pub(crate) fn file_size_estimate(&self) -> u64 {
+        self.size_estimate
+    }
+
+    /// To be called when a block has been finished.
+    fn estimate_size(&mut self) {
         let (cells, keys) = (self.index.cells() + 1, self.hashes.len() as u64 + 64);
-        (cells << self.grid_shift)
+        self.size_estimate = (cells << self.grid_shift)
             + locator::size_bytes(locator::home_lines(keys))
-            + index::size_bytes(self.index.blocks() + 1, cells)
+            + index::size_bytes(self.index.blocks() + 1, cells);
     }
 
     /// Moves the pending block to the output.
@@ -204,8 +221,11 @@ impl TableBuilder {
             self.put_packed(1);
             self.scratch.clear();
         }
+        self.estimate_size();
         if self.out.len() >= WRITE_SIZE {
+            let before = self.written;
             self.write_pages()?;
+            self.file.start_write_back(before, (self.written - before) as usize);
         }
         Ok(())
     }
@@ -287,6 +307,7 @@ impl TableBuilder {
             self.hashes.push(hash);
             self.positions.push(stored_position(offset + HEADER_LEN as u64));
         }
+        self.estimate_size();
         Ok(())
     }
 

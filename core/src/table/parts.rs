@@ -10,7 +10,7 @@ use crate::coding::Decoder;
 use crate::error::{Error, Result};
 use crate::fs::Region;
 use crate::table::bits::Bits;
-use crate::table::block::{Block, common_prefix, prefetch};
+use crate::table::block::{Block, common_prefix};
 use crate::table::elsewhere::Elsewhere;
 use crate::table::format::{
     FOOTER_LEN, Footer, INDEX_SEED, Layout, MAX_GRID_SHIFT, PAGE, TAIL_SEED, page_seed,
@@ -297,7 +297,7 @@ impl Parts {
     /// Starts to load the cache line at an offset of the mapped file.
     #[inline(always)]
     pub(super) fn prefetch(&self, offset: usize) {
-        prefetch(self.region.address(offset));
+        self.region.prefetch(offset);
     }
 
     /// The error of a part that is not what was written.

@@ -66,7 +66,7 @@ fn access() -> TableAccess {
 
 fn add(builder: &mut TableBuilder, item: &Item) -> Result<()> {
     let hash = hash_key(&item.key, SEED);
-    builder.add(&item.key, hash, item.seqno, item.kind, &item.value)
+    builder.add(&item.key, hash, item.seqno, item.kind, &item.value).map(drop)
 }
 
 /// Writes a table of items in order.

@@ -21,6 +21,9 @@ const RESERVE: u64 = FRAME_HEADER_LEN as u64;
 /// Longest frame that is made in memory and then written.
 const SCRATCH_LEN: u64 = 256 << 10;
 
+/// Cache lines behind a frame that are asked for while it is written.
+const NEXT_LINES: usize = 4;
+
 /// What the caller says about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -140,7 +143,7 @@ impl LogWriter {
         self.segment.identity().size_bytes.saturating_sub(self.offset + RESERVE)
     }
 
-    /// True once in every window, when half of it is used: the time to call
+    /// True once in every window, when an eighth of it is used: the time to call
     /// [`Segment::prepare_window`] in another thread, so that this one need not.
     #[inline]
     pub(crate) fn wants_window(&mut self) -> bool {
@@ -246,6 +249,10 @@ impl LogWriter {
         let place = self.place();
         let at = (self.offset - self.window_start) as usize;
         let Some(window) = &mut self.window else { return Err(self.poison(unmeasured())) };
+        let end = at + size.bytes() as usize;
+        // For the next frame: another thread wrote the zeros that are there now, so the lines are
+        // in the other core's cache.
+        (0..NEXT_LINES).for_each(|line| window.prefetch(end + 64 * line));
         let frame = window.bytes_mut(at, size.bytes() as usize);
         fill_frame(frame, place, header, entries, on_record)
             .ok_or_else(|| self.poison(unmeasured()))
@@ -320,7 +327,7 @@ impl LogWriter {
         self.window_end = window_end;
         self.prefilled = self.prefilled.max(window_end);
         let more = window_end < self.segment.identity().size_bytes;
-        self.ask_at = if more { window_end - WINDOW_LEN / 2 } else { u64::MAX };
+        self.ask_at = if more { window_end - WINDOW_LEN / 8 * 7 } else { u64::MAX };
         Ok(self.offset < start)
     }
 

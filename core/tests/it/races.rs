@@ -137,6 +137,41 @@ fn a_large_batch_appears_to_all_calls_at_once() {
 }
 
 #[test]
+fn a_batch_that_two_threads_build_leaves_no_table_when_one_of_them_fails() {
+    let path = Path::new("/db");
+    // Each half is one table; of the two files one cannot be created, written or synced.
+    for kind in [OpKind::Create, OpKind::Write, OpKind::Sync] {
+        for nth in 0..2 {
+            let disk = SimDisk::new();
+            let _limit = Intervention::limit(path, "shared batch", 1);
+            let db = disk.open_db(path, &small()).unwrap();
+            db.put(b"before", b"").unwrap();
+            let mut seen = Vec::new();
+            let is_table = |path: &Path| path.extension().is_some_and(|end| end == "table");
+            let fault = Fault::when(move |operation| {
+                let path = operation.path.to_path_buf();
+                if !is_table(&path) {
+                    return false;
+                }
+                if !seen.contains(&path) {
+                    seen.push(path.clone());
+                }
+                seen.get(nth) == Some(&path)
+            });
+            disk.fail(fault.on(kind).errno(libc::EIO));
+            assert!(db.write(&large_batch()).is_err(), "{kind:?} of table {nth}");
+            let tables = disk.files().into_iter().filter(|(path, _)| is_table(path)).count();
+            assert_eq!(tables, 0, "{kind:?} of table {nth}");
+            assert_eq!(db.len().unwrap(), 1);
+            db.write(&large_batch()).unwrap();
+            assert_eq!(db.len().unwrap(), 101);
+            drop(db);
+            assert_eq!(disk.open_db(path, &small()).unwrap().len().unwrap(), 101);
+        }
+    }
+}
+
+#[test]
 fn no_run_joins_another_past_one_that_lies_between() {
     both_ways("join past a neighbour", |plant| {
         let dir = tempfile::tempdir().unwrap();

@@ -12,7 +12,10 @@ use crate::source::{is_word, words};
 const LAYERS: &[(usize, &[&str])] = &[
     (
         0,
-        &["types", "error", "options", "coding", "compress", "checksum", "key", "report", "budget"],
+        &[
+            "types", "error", "options", "coding", "compress", "checksum", "key", "prefetch",
+            "report", "budget",
+        ],
     ),
     (1, &["fs", "filename", "cache"]),
     (2, &["iter", "record"]),

@@ -11,6 +11,7 @@ const UNSAFE: &[&str] = &[
     "core/src/table/",
     "core/src/engine/open.rs",
     "core/src/engine/write.rs",
+    "core/src/prefetch.rs",
     "core/src/value.rs",
     "core/benches/",
     "ffi/",

@@ -85,6 +85,27 @@ impl Engine for ToykvEngine {
         Ok(())
     }
 
+    /// A scan within bounds, whose keys go straight into the batch.
+    fn remove_where(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        mut remove: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<u64> {
+        let upper = to.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = ScanOptions::new().lower(Bound::Included(from)).upper(upper);
+        let mut scan = self.db.scan(&range)?;
+        let mut batch = WriteBatch::new();
+        while let Some(entry) = scan.next_entry()? {
+            if remove(entry.key, entry.value) {
+                batch.delete(entry.key)?;
+            }
+        }
+        drop(scan);
+        self.db.write_with(&batch, &self.write)?;
+        Ok(batch.len() as u64)
+    }
+
     fn pop_ends(
         &self,
         count: u64,

@@ -9,7 +9,7 @@ pub(crate) fn resident_pages(path: &Path) -> usize {
     let len = file.size().unwrap() as usize;
     let region = file.map(len, Access::Random).unwrap();
     let mut pages = vec![0u8; len.div_ceil(4096)];
-    let start = region.address(0).cast_mut().cast();
+    let start = region.get(0, 1).unwrap().as_ptr().cast_mut().cast();
     // SAFETY: the map is `len` bytes long and there is a byte for each of its pages.
     assert_eq!(unsafe { libc::mincore(start, len, pages.as_mut_ptr()) }, 0);
     pages.iter().map(|page| usize::from(page & 1)).sum()
