@@ -215,7 +215,8 @@ impl Db {
 
     /// As [`Db::gc`], telling `progress` how far it has come, first in bytes of tables, then, from
     /// 0 again, in bytes of values; Cancelled when that answers `Break`, and then what has been
-    /// rewritten so far stays so. Otherwise as [`Db::compact_with`].
+    /// rewritten so far stays so. Misuse for another one within `progress`. Otherwise as
+    /// [`Db::compact_with`].
     pub fn gc_with(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<()> {
         self.compact_with(Bound::Unbounded, Bound::Unbounded, progress)?;
         self.handle.engine().collect_all(&mut telling(progress))

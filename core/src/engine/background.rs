@@ -13,6 +13,7 @@ use super::locks::{MutexGuard, thread};
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
 use super::wake::{note_failure, note_success, start, wake_collection, wake_compaction};
 use crate::error::{Error, ErrorKind, Result};
+use crate::types::SeqNo;
 
 /// How long a failed flush or compaction waits before it is tried again, at first and at most.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -66,7 +67,7 @@ impl Failures {
         };
         note_failure(&mut shared, role, error);
         engine.done.notify_all();
-        let until = Instant::now() + self.next_delay(error.kind());
+        let until = Instant::now() + self.next_delay(role, error.kind());
         while !shared.stop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -76,11 +77,13 @@ impl Failures {
         }
     }
 
-    /// A second, doubled with each failure; a full disk may have room again soon.
-    fn next_delay(&mut self, kind: ErrorKind) -> Duration {
+    /// A second, doubled with each failure; a full disk may have room again soon, but a collection
+    /// has tried all that it can.
+    fn next_delay(&mut self, role: Role, kind: ErrorKind) -> Duration {
         let doubled = RETRY_AFTER * (1 << self.0.min(9));
         self.0 += 1;
-        if kind == ErrorKind::DiskFull { RETRY_AFTER } else { doubled.min(RETRY_AT_MOST) }
+        let soon = kind == ErrorKind::DiskFull && role != Role::Collection;
+        if soon { RETRY_AFTER } else { doubled.min(RETRY_AT_MOST) }
     }
 }
 
@@ -202,15 +205,50 @@ fn run_collection(engine: &Engine) {
 enum LogTask {
     Prepare(u64),
     Sync,
+    Rest,
     Stop,
+}
+
+/// How long nobody must have written before a large log is made smaller.
+const REST_AFTER_MS: u64 = 2_000;
+
+/// When the log thread sees to it that the database rests.
+#[derive(Default)]
+struct Rest {
+    /// The time, if nothing is written until then; and what was written when it was set.
+    due: Option<(Instant, SeqNo)>,
+    /// It has been tried, and nothing has happened since.
+    tried: bool,
+}
+
+impl Rest {
+    /// How long to wait, zero when it is time; `None` when there is no reason to.
+    fn left(&mut self, engine: &Engine, shared: &Shared) -> Option<Duration> {
+        if self.tried || !engine.wants_rest(&shared.next_segment) {
+            self.due = None;
+            return None;
+        }
+        let after = hooks::limit(&engine.env.dir, "rest after ms", REST_AFTER_MS);
+        let newest = engine.visible.load(Ordering::Relaxed);
+        let unchanged = self.due.filter(|(_, seen)| *seen == newest);
+        let (due, _) = *self
+            .due
+            .insert(unchanged.unwrap_or((Instant::now() + Duration::from_millis(after), newest)));
+        Some(due.saturating_duration_since(Instant::now()))
+    }
 }
 
 fn run_log(engine: &Engine) {
     let mut deadline = None;
+    let mut rest = Rest::default();
     loop {
-        match next_log_task(engine, &mut deadline) {
+        let task = next_log_task(engine, &mut deadline, &mut rest);
+        rest.tried = matches!(task, LogTask::Rest);
+        match task {
             LogTask::Stop => return,
             LogTask::Prepare(size_bytes) => prepare_segment(engine, size_bytes),
+            // What failed stays as large as it is.
+            LogTask::Rest => drop(attempt(|| engine.rest())),
             LogTask::Sync => {
                 deadline = None;
                 // A failure poisons the database, which is how everybody hears of it.
@@ -269,7 +307,7 @@ fn sync_interval(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>) -> LogTask {
+fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>, rest: &mut Rest) -> LogTask {
     let interval = Duration::from_millis(engine.env.options.sync_interval_ms);
     let mut shared = lock(&engine.shared);
     loop {
@@ -288,8 +326,12 @@ fn next_log_task(engine: &Engine, deadline: &mut Option<Instant>) -> LogTask {
                 return LogTask::Sync;
             }
             shared = wait_for(engine, shared, left);
-        } else {
-            shared = wait(&engine.work, shared);
+            continue;
+        }
+        match rest.left(engine, &shared) {
+            Some(left) if left.is_zero() => return LogTask::Rest,
+            Some(left) => shared = wait_for(engine, shared, left),
+            None => shared = wait(&engine.work, shared),
         }
     }
 }
@@ -301,7 +343,7 @@ mod tests {
     #[test]
     fn what_fails_again_and_again_is_tried_ever_less_often() {
         let mut failures = Failures::default();
-        let mut seconds = |kind| failures.next_delay(kind).as_secs();
+        let mut seconds = |kind| failures.next_delay(Role::Flush, kind).as_secs();
         let damaged: Vec<u64> = (0..11).map(|_| seconds(ErrorKind::Corruption)).collect();
         assert_eq!(damaged, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert_eq!(seconds(ErrorKind::DiskFull), 1);

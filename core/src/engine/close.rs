@@ -55,8 +55,11 @@ impl Engine {
 
     fn flush_long_log(&self, writer: &mut Writer) -> Result<()> {
         let parts = self.view.load().parts.len();
-        if parts > 1 || writer.log.offset() > FLUSH_AT_CLOSE_BYTES {
-            if !writer.part.memtable.is_empty() {
+        let large = self.wants_rest(&lock(&self.shared).next_segment);
+        if parts > 1 || large || writer.log.offset() > FLUSH_AT_CLOSE_BYTES {
+            if large {
+                self.shrink_log(writer)?;
+            } else if !writer.part.memtable.is_empty() {
                 self.rotate(writer, 0)?;
             }
             while self.flush_oldest()? {}

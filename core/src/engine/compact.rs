@@ -17,7 +17,7 @@ use super::pick::{JOIN_TABLE_BYTES, Job, Terms, input_numbers, pick, pick_range}
 use super::retain::Retain;
 use super::run_writer::{FinishedRun, RunWriter};
 use super::state::{Change, Engine, closed_error, lock, wait};
-use super::view::{Run, Version};
+use super::view::Run;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::{Cursor, Merge};
 use crate::table::{IterMode, Table, TableIter};
@@ -36,8 +36,8 @@ struct Plan<'a> {
     inputs: Vec<RunMeta>,
     bottom: bool,
     join: bool,
-    version: Arc<Version>,
-    first: usize,
+    /// The same, open. Only these: segments may go while it works.
+    runs: Vec<Run>,
 }
 
 impl Drop for Plan<'_> {
@@ -107,7 +107,7 @@ impl Engine {
         let result = self.compact_range_alone(range, check);
         drop(by_hand);
         obsolete::collect(self);
-        match result {
+        match result.and_then(|()| self.rest_if_empty()) {
             Err(error) if error.kind() == ErrorKind::Cancelled && self.is_stopping() => {
                 Err(closed_error())
             }
@@ -184,8 +184,8 @@ impl Engine {
             inputs[1..].clone_from_slice(&files.state.runs[files.state.runs.len() - 1..]);
         }
         shared.busy_runs.extend(inputs.iter().map(|run| run.id));
-        let version = Arc::clone(&self.view.load().version);
-        Ok(Some(Plan { engine: self, inputs, bottom, join, version, first }))
+        let runs = self.view.load().version.runs[first..first + count].to_vec();
+        Ok(Some(Plan { engine: self, inputs, bottom, join, runs }))
     }
 
     fn run_plan(&self, plan: &Plan<'_>, check: Check<'_>) -> Result<()> {
@@ -225,7 +225,7 @@ impl Engine {
 
     /// Writes the merged run; answers also which separated values it no longer points to.
     fn merge(&self, plan: &Plan<'_>, check: Check<'_>) -> Result<(FinishedRun, Dropped)> {
-        let runs = &plan.version.runs[plan.first..plan.first + plan.inputs.len()];
+        let runs = &plan.runs;
         let base = plan.inputs.iter().map(RunMeta::min_seqno).min().unwrap_or(0);
         let total: u64 = plan.inputs.iter().map(RunMeta::size_bytes).sum();
         let entries: u64 = plan.inputs.iter().map(RunMeta::entries).sum();

@@ -11,16 +11,45 @@ use std::sync::atomic::Ordering;
 
 use super::counters::Counters;
 use super::hooks;
+use super::locks::thread;
 use super::obsolete;
-use super::pick_files::{Goal, file_uses, pick_files};
+use super::pick_files::{Goal, JOIN_FILES, file_uses, pick_files};
 use super::rewrite::{Input, Moved, rewrite};
-use super::state::{Change, Engine, closed_error, lock};
+use super::state::{Change, Engine, closed_error, lock, wait};
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::FileNumber;
 use crate::version::{DeadSet, SegmentMeta, VersionEdit, VersionState};
 
 /// Asks the owner of a job whether to go on, with bytes copied since it was asked last.
 type Check<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// The one collection under way. No lock is held meanwhile: the owner of the job is asked whether
+/// to go on.
+struct Collecting<'a>(&'a Engine);
+
+impl Collecting<'_> {
+    /// Waits for another one; Misuse when this thread is in it.
+    fn begin(engine: &Engine) -> Result<Collecting<'_>> {
+        let own = thread::current().id();
+        let mut shared = lock(&engine.shared);
+        while let Some(other) = shared.collector {
+            if other == own {
+                let what = "a collection was asked for by the progress of another";
+                return Err(Error::new(ErrorKind::Misuse, what));
+            }
+            shared = wait(&engine.done, shared);
+        }
+        shared.collector = Some(own);
+        Ok(Collecting(engine))
+    }
+}
+
+impl Drop for Collecting<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.shared).collector = None;
+        self.0.done.notify_all();
+    }
+}
 
 impl Engine {
     /// Collects the files with most to gain when too much space is spent. False when it is not.
@@ -68,28 +97,50 @@ impl Engine {
     fn goal(&self, spare_percent: u64, before: FileNumber) -> Goal {
         let file_bytes = self.env.plan.memtable_size_bytes;
         let file_bytes = hooks::limit(&self.env.dir, "collected file size", file_bytes);
-        Goal { spare_percent, file_bytes, before }
+        let join_files = hooks::limit(&self.env.dir, "joined files", JOIN_FILES);
+        Goal { spare_percent, file_bytes, before, join_files, most_live: u64::MAX }
     }
 
     fn collect_files(&self, goal: &Goal, check: Check<'_>) -> Result<bool> {
-        let _one_at_a_time = lock(&self.collecting);
+        let _one_at_a_time = Collecting::begin(self)?;
         self.check_poisoned()?;
-        let (inputs, files) = match self.choose_inputs(goal)? {
-            Some(chosen) => chosen,
-            None => return Ok(false),
-        };
-        hooks::reach(&self.env.dir, "collection: chosen");
-        let moved = rewrite(&self.env, &inputs, check).inspect_err(|error| {
-            // It would meet the damage again and again.
-            if error.kind() == ErrorKind::Corruption {
-                lock(&self.shared).spared_files.extend(files);
+        let (mut goal, mut full) = (*goal, None);
+        let (inputs, moved) = loop {
+            let Some((inputs, files)) = self.choose_inputs(&goal)? else {
+                return full.map_or(Ok(false), Err);
+            };
+            hooks::reach(&self.env.dir, "collection: chosen");
+            match rewrite(&self.env, &inputs, check) {
+                Ok(moved) => break (inputs, moved),
+                // With less at once it may go on: each file that moves makes room.
+                Err(error) if error.kind() == ErrorKind::DiskFull => {
+                    let live: u64 = inputs.iter().map(|(_, meta)| meta.live_bytes()).sum();
+                    goal.most_live = live / 2;
+                    full = Some(error);
+                }
+                Err(error) => {
+                    if error.kind() == ErrorKind::Corruption {
+                        self.spare(&files, &inputs, &error);
+                    }
+                    return Err(error);
+                }
             }
-        })?;
+        };
         hooks::reach(&self.env.dir, "collection: copied");
         self.install(&inputs, moved)?;
         drop(inputs);
         obsolete::collect(self);
         Ok(true)
+    }
+
+    /// Leaves the file alone that an error names: its damage would be met again and again.
+    fn spare(&self, files: &[FileNumber], inputs: &[Input], error: &Error) {
+        let named = inputs.iter().find(|(segment, _)| error.path() == Some(segment.path()));
+        let mut shared = lock(&self.shared);
+        match named {
+            Some((_, meta)) => shared.spared_files.push(meta.file),
+            None => shared.spared_files.extend(files),
+        }
     }
 
     /// All segments of the chosen files, of one state.

@@ -27,6 +27,7 @@ mod pick;
 mod pick_files;
 mod pop;
 mod read;
+mod rest;
 mod retain;
 mod rewrite;
 mod run_writer;

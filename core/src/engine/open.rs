@@ -351,7 +351,6 @@ fn assemble(
         poisoned: Mutex::new(None),
         is_poisoned: AtomicBool::new(false),
         flushing: Mutex::new(()),
-        collecting: Mutex::new(()),
         writer: writer.map(Mutex::new),
         files: files.map(Mutex::new),
         shared: Mutex::new(Shared { next_segment: NextSegment::None, ..Shared::default() }),

@@ -15,7 +15,7 @@ const PAGE: u64 = 4096;
 /// Entries of an offset map in a page.
 const MAP_PAGE_ENTRIES: u64 = 511;
 /// So many small files are joined.
-const JOIN_FILES: usize = 8;
+pub(crate) const JOIN_FILES: u64 = 8;
 /// A small file is at most this part of a full one.
 const SMALL_PART: u64 = 8;
 
@@ -28,6 +28,10 @@ pub(crate) struct Goal {
     pub(crate) file_bytes: u64,
     /// Only files with smaller numbers are collected.
     pub(crate) before: FileNumber,
+    /// So many small files are joined.
+    pub(crate) join_files: u64,
+    /// No more is copied at once: there is no room.
+    pub(crate) most_live: u64,
 }
 
 /// One file with live values.
@@ -82,7 +86,10 @@ pub(crate) fn pick_files(
 ) -> Option<Vec<FileNumber>> {
     let mut files: Vec<(FileNumber, FileUse)> = file_uses(state).into_iter().collect();
     let spent = spent(state, goal, &files);
-    files.retain(|(number, _)| *number < goal.before && !spared.contains(number));
+    files.retain(|(number, file)| {
+        let fits = file.live_bytes <= goal.most_live;
+        fits && *number < goal.before && !spared.contains(number)
+    });
     choose(files, spent.0, spent.1, goal)
 }
 
@@ -116,13 +123,14 @@ fn choose(
         left = left.saturating_sub(file.gain());
         wanted
     });
-    let taken = fill(wanted, goal.file_bytes);
+    let most = goal.file_bytes.min(goal.most_live);
+    let taken = fill(wanted, most);
     if !taken.is_empty() {
         return Some(taken);
     }
     let small = |file: &FileUse| file.size_bytes <= goal.file_bytes / SMALL_PART;
-    let taken = fill(files.iter().filter(|(_, file)| small(file)), goal.file_bytes);
-    (taken.len() >= JOIN_FILES).then_some(taken)
+    let taken = fill(files.iter().filter(|(_, file)| small(file)), most);
+    (taken.len() as u64 >= goal.join_files).then_some(taken)
 }
 
 /// The first of `files`, and more as long as all fit into one of `file_bytes`.
@@ -143,7 +151,13 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const GOAL: Goal = Goal { spare_percent: 50, file_bytes: 64 * MIB, before: FileNumber::MAX };
+    const GOAL: Goal = Goal {
+        spare_percent: 50,
+        file_bytes: 64 * MIB,
+        before: FileNumber::MAX,
+        join_files: JOIN_FILES,
+        most_live: u64::MAX,
+    };
 
     fn file(size: u64, live: u64) -> FileUse {
         FileUse {

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
-use super::locks::thread::JoinHandle;
+use super::locks::thread::{JoinHandle, ThreadId};
 use super::locks::{ArcSwap, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
 use super::view::{MemPart, Version, View};
 use super::writer::Writer;
@@ -180,6 +180,8 @@ pub(crate) struct Shared {
     pub(crate) obsolete: Vec<Obsolete>,
     /// Ids of runs that a compaction is reading.
     pub(crate) busy_runs: Vec<u64>,
+    /// The thread that collects.
+    pub(crate) collector: Option<ThreadId>,
     /// Files of segments whose collection has met damage.
     pub(crate) spared_files: Vec<FileNumber>,
     /// Callers of `compact`; the background starts no compaction meanwhile.
@@ -217,8 +219,6 @@ pub(crate) struct Engine {
     pub(crate) is_poisoned: AtomicBool,
     /// One flush at a time.
     pub(crate) flushing: Mutex<()>,
-    /// One collection at a time.
-    pub(crate) collecting: Mutex<()>,
     /// `None` in a database opened for reading.
     pub(crate) writer: Option<Mutex<Writer>>,
     /// `None` in a database opened for reading.

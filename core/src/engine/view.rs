@@ -58,6 +58,7 @@ impl MemPart {
 }
 
 /// A sorted run: tables with disjoint key ranges, in key order.
+#[derive(Clone)]
 pub(crate) struct Run {
     pub(crate) tables: Vec<(Arc<TableMeta>, Arc<Table>)>,
     /// First eight bytes of each table's largest key, for a search that touches no key.

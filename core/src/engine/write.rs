@@ -256,6 +256,11 @@ impl Engine {
     /// Freezes the active memtable and goes on in another segment of at least `least` bytes.
     pub(crate) fn rotate(&self, writer: &mut Writer, least: u64) -> Result<()> {
         let segment = self.take_segment(self.next_segment_size(writer, least), least)?;
+        self.go_on_in(writer, segment)
+    }
+
+    /// Freezes the active memtable and goes on in a registered segment that nobody uses.
+    pub(crate) fn go_on_in(&self, writer: &mut Writer, segment: Arc<Segment>) -> Result<()> {
         let part = Arc::new(MemPart::new(Arc::clone(&segment)));
         if let Err(error) = writer.log.rotate(Arc::clone(&segment)) {
             self.give_back(segment);
@@ -334,7 +339,7 @@ impl Engine {
     }
 
     /// Keeps a registered segment that could not be used for the next rotation.
-    fn give_back(&self, segment: Arc<Segment>) {
+    pub(crate) fn give_back(&self, segment: Arc<Segment>) {
         lock(&self.shared).next_segment = NextSegment::Ready(segment);
     }
 

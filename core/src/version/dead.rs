@@ -13,6 +13,8 @@ use crate::coding::{Decoder, put_varint};
 pub(crate) struct DeadSet {
     /// Each offset as its distance from the one before, the first from 0.
     deltas: Arc<[u8]>,
+    /// The last offset, 0 when there is none.
+    last: u32,
     count: u64,
     bytes: u64,
 }
@@ -21,7 +23,8 @@ impl DeadSet {
     /// The records at `units`, in any order, each once, which take `bytes` together.
     pub(crate) fn new(mut units: Vec<u32>, bytes: u64) -> DeadSet {
         units.sort_unstable();
-        DeadSet { count: units.len() as u64, deltas: encode(units.into_iter()), bytes }
+        let (count, (deltas, last)) = (units.len() as u64, encode(units.into_iter()));
+        DeadSet { deltas, last, count, bytes }
     }
 
     /// Number of records.
@@ -32,6 +35,11 @@ impl DeadSet {
     /// Bytes that the records take.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The last offset, in units of 8 bytes; 0 when nothing is dead.
+    pub(crate) fn last(&self) -> u32 {
+        self.last
     }
 
     /// True when nothing is dead.
@@ -58,16 +66,17 @@ impl DeadSet {
             return None;
         }
         let (count, bytes) = (all.len() as u64, self.bytes + other.bytes);
-        Some(DeadSet { deltas: encode(all.into_iter()), count, bytes })
+        let (deltas, last) = encode(all.into_iter());
+        Some(DeadSet { deltas, last, count, bytes })
     }
 
     /// What has died since `earlier`, all of which is in it.
     pub(crate) fn since(&self, earlier: &DeadSet) -> DeadSet {
         let mut old = earlier.units().peekable();
         let fresh = self.units().filter(|unit| old.next_if_eq(unit).is_none());
-        let deltas = encode(fresh);
+        let (deltas, last) = encode(fresh);
         let count = self.count.saturating_sub(earlier.count);
-        DeadSet { deltas, count, bytes: self.bytes.saturating_sub(earlier.bytes) }
+        DeadSet { deltas, last, count, bytes: self.bytes.saturating_sub(earlier.bytes) }
     }
 
     /// Appends the stored form, which has no end of its own.
@@ -89,12 +98,13 @@ impl DeadSet {
         // A record has a header, and takes whole units.
         let sound = count > 0 && bytes.is_multiple_of(8) && bytes / 16 >= count;
         // What is kept is what would be written: numbers in their shortest form.
-        let set = DeadSet { deltas: deltas.into(), count, bytes };
-        (sound && encode(set.units()) == set.deltas).then_some(set)
+        let set = DeadSet { deltas: deltas.into(), last: last as u32, count, bytes };
+        (sound && encode(set.units()).0 == set.deltas).then_some(set)
     }
 }
 
-fn encode(ascending: impl Iterator<Item = u32>) -> Arc<[u8]> {
+/// The stored form, and the last of the offsets.
+fn encode(ascending: impl Iterator<Item = u32>) -> (Arc<[u8]>, u32) {
     let mut deltas = Vec::new();
     let mut last = 0;
     for unit in ascending {
@@ -102,7 +112,7 @@ fn encode(ascending: impl Iterator<Item = u32>) -> Arc<[u8]> {
         put_varint(&mut deltas, u64::from(unit - last));
         last = unit;
     }
-    deltas.into()
+    (deltas.into(), last)
 }
 
 #[cfg(test)]
@@ -122,7 +132,8 @@ mod tests {
         let (old, new) = (set(&[700, 512, 9000], 3000), set(&[u32::MAX, 513], 48));
         let both = old.union(&new).unwrap();
         assert_eq!(units(&both), [512, 513, 700, 9000, u32::MAX]);
-        assert_eq!((both.bytes(), both.count()), (3048, 5));
+        assert_eq!((both.bytes(), both.count(), both.last()), (3048, 5, u32::MAX));
+        assert_eq!((old.last(), DeadSet::default().last()), (9000, 0));
         assert_eq!(both.since(&old), new);
         assert_eq!(both.since(&new), old);
         assert_eq!(both.since(&both), DeadSet::default());

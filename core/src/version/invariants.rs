@@ -135,7 +135,7 @@ fn check_values(segment: &SegmentMeta) -> Result<(), String> {
         Some("has values beyond its end")
     } else if dead.bytes() >= values.bytes || dead.count() >= values.count {
         Some("has no live value")
-    } else if segment.file == *id && dead.units().any(|unit| u64::from(unit) * 8 >= values.end) {
+    } else if segment.file == *id && !dead.is_empty() && u64::from(dead.last()) * 8 >= values.end {
         Some("has dead values behind its log")
     } else {
         None

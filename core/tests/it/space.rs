@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use toykv::sim::{Intervention, SimDisk};
 use toykv::{Db, Durability, ErrorKind, Options, Space};
 
 use crate::support::{Random, value_of};
@@ -197,4 +198,156 @@ fn a_collection_that_is_stopped_leaves_everything_as_it_was() {
     db.gc().unwrap();
     assert!(on_the_device(dir.path()).0 < files.0);
     db.audit().unwrap();
+}
+
+/// Writes 3 000 values of 4 KiB `times` times; answers their bytes.
+fn write_pages(db: &Db, times: u64) -> u64 {
+    for mark in 0..3_000 * times {
+        db.put(&(mark % 3_000).to_be_bytes(), &value_of(mark, 4096)).unwrap();
+    }
+    3_000 * 4096
+}
+
+#[test]
+fn a_small_set_rests_within_the_promise_too() {
+    for durability in [Durability::Process, Durability::Interval] {
+        let dir = tempfile::tempdir().unwrap();
+        let _soon = Intervention::limit(dir.path(), "rest after ms", 50);
+        let options = Options::new().memtable_size_bytes(16 << 20).durability(durability);
+        let db = Db::open(dir.path(), &options).unwrap();
+        let live = write_pages(&db, 3);
+        until("the whole directory keeps the promise", || {
+            on_the_device(dir.path()).0 <= live * 3 / 2 + (2 << 20)
+        });
+        for key in (0..3_000u64).step_by(7) {
+            let value = db.get(&key.to_be_bytes()).unwrap();
+            assert!(value.as_deref() == Some(&value_of(6_000 + key, 4096)[..]));
+        }
+        // It is awake again: segments grow, and shrink.
+        write_pages(&db, 2);
+        assert!(db.explain_space().unwrap().log_bytes > 0);
+        until("it rests again", || on_the_device(dir.path()).0 <= live * 3 / 2 + (2 << 20));
+        db.audit().unwrap();
+    }
+}
+
+#[test]
+fn a_database_with_little_in_it_keeps_no_large_log() {
+    for durability in [Durability::Process, Durability::Sync] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new().memtable_size_bytes(16 << 20).durability(durability);
+        let db = Db::open(dir.path(), &options).unwrap();
+        let mut batch = toykv::WriteBatch::new();
+        for key in 0..200_000u64 {
+            batch.put(&key.to_be_bytes(), &value_of(key, 100)).unwrap();
+            if batch.len() == 1000 {
+                db.write(&batch).unwrap();
+                batch.clear();
+            }
+        }
+        let most = 200_000 * 125 + (3 << 20);
+        db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+        let after = on_the_device(dir.path()).0;
+        assert!(after <= most, "{after} after the compaction: {:?}", db.explain_space());
+        db.put(b"one more", b"value").unwrap();
+        db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+        for key in 0..70_000u64 {
+            batch.put(&key.to_be_bytes(), &value_of(key + 1, 100)).unwrap();
+        }
+        db.write(&batch).unwrap();
+        db.close().unwrap();
+        let after = on_the_device(dir.path()).0;
+        assert!(after <= most + 70_000 * 125, "{after} after closing");
+        let db = Db::open(dir.path(), &options).unwrap();
+        assert_eq!(db.len().unwrap(), 200_001);
+        assert_eq!(db.get(b"one more").unwrap().as_deref(), Some(&b"value"[..]));
+    }
+}
+
+#[test]
+fn a_collection_within_the_progress_of_another_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small().space_amplification_percent(1000)).unwrap();
+    churn(&db, 200, 2000);
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let mut heard = Vec::new();
+    db.gc_with(&mut |_| {
+        heard.extend(db.gc().err().map(|error| error.kind()));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(heard.contains(&ErrorKind::Misuse), "{heard:?}");
+    assert!(heard.iter().all(|kind| *kind == ErrorKind::Misuse), "{heard:?}");
+    db.gc().unwrap();
+    db.audit().unwrap();
+}
+
+/// A database on a simulated disk with 1 600 values of 4 KiB, of which every second is dead, in
+/// files of a MiB.
+fn half_dead(disk: &SimDisk) -> Db {
+    let options = Options::new()
+        .memtable_size_bytes(1 << 20)
+        .space_amplification_percent(1000)
+        .durability(Durability::Process);
+    let db = disk.open_db("/db", &options).unwrap();
+    for key in 0..1_600u64 {
+        db.put(&key.to_be_bytes(), &value_of(key, 4096)).unwrap();
+    }
+    for key in (0..1_600u64).step_by(2) {
+        db.delete(&key.to_be_bytes()).unwrap();
+    }
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    db
+}
+
+fn used(disk: &SimDisk) -> u64 {
+    disk.files().iter().map(|(path, _)| disk.read_file(path).unwrap().len() as u64).sum()
+}
+
+#[test]
+fn a_collection_goes_on_in_smaller_steps_where_little_room_is_left() {
+    let disk = SimDisk::new();
+    let db = half_dead(&disk);
+    let before = used(&disk);
+    assert!(before > 6 << 20, "{before}");
+    // Room for a file with half of what one holds, not for a full one.
+    disk.set_capacity(Some(before + (700 << 10)));
+    db.gc().unwrap();
+    let after = used(&disk);
+    assert!(after < before - (2 << 20), "{after} of {before}");
+    db.audit().unwrap();
+    for key in (1..1_600u64).step_by(2) {
+        let value = db.get(&key.to_be_bytes()).unwrap();
+        assert!(value.as_deref() == Some(&value_of(key, 4096)[..]));
+    }
+}
+
+#[test]
+fn one_damaged_record_spares_its_file_and_no_other() {
+    let disk = SimDisk::new();
+    half_dead(&disk).close().unwrap();
+    let wanted = value_of(801, 4096);
+    let mut damaged = Vec::new();
+    for (path, _) in disk.files() {
+        let bytes = disk.read_file(&path).unwrap();
+        if let Some(at) = bytes.windows(4096).position(|part| *part == *wanted) {
+            disk.overwrite(&path, at as u64 + 7, &[!bytes[at + 7]]).unwrap();
+            damaged.push(path);
+        }
+    }
+    let [damaged] = &damaged[..] else { panic!("{damaged:?}") };
+    let before = used(&disk);
+    let options = Options::new().memtable_size_bytes(4 << 20).space_amplification_percent(1000);
+    let db = disk.open_db("/db", &options).unwrap();
+    let error = db.gc().unwrap_err();
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Corruption, Some(&**damaged)));
+    db.gc().unwrap();
+    let after = used(&disk);
+    assert!(after < before - (2 << 20), "{after} of {before}");
+    assert!(disk.read_file(damaged).is_ok(), "what is damaged is still there");
+    assert!(db.get(&801u64.to_be_bytes()).is_err());
+    for key in (1..1_600u64).step_by(2).filter(|key| *key != 801) {
+        let value = db.get(&key.to_be_bytes()).unwrap();
+        assert!(value.as_deref() == Some(&value_of(key, 4096)[..]), "{key}");
+    }
 }

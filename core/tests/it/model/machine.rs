@@ -34,9 +34,11 @@ impl Place {
     }
 
     /// Many tables and joined runs, as large databases have them.
-    pub(super) fn small_tables(&self) -> [Intervention; 2] {
+    pub(super) fn small_tables(&self) -> [Intervention; 4] {
         let limit = |name, bytes| Intervention::limit(self.path(), name, bytes);
-        [limit("table size", 8000), limit("join size", 1000)]
+        let files = [limit("joined files", 2), limit("collected file size", 1 << 20)];
+        let [joined, collected] = files;
+        [limit("table size", 8000), limit("join size", 1000), joined, collected]
     }
 }
 
