@@ -145,6 +145,10 @@ stats! {
     segments: usize,
     /// Their files, in bytes, preallocated space included.
     segment_bytes: u64,
+    /// What live separated values take, in bytes of their records.
+    live_value_bytes: u64,
+    /// The files that they lie in, in bytes: segments that are flushed.
+    value_file_bytes: u64,
     /// Files that are open or mapped.
     open_files: usize,
     /// Registered snapshots.
@@ -199,6 +203,12 @@ impl Stats {
         let written = self.log_bytes_written + self.flush_bytes_written + rewritten;
         ratio(written, self.user_bytes)
     }
+
+    /// Bytes of files for each byte of live separated values, beside tables and the log; 0 when
+    /// there are none. `space_amplification` bounds it.
+    pub fn space_amplification(&self) -> f64 {
+        ratio(self.value_file_bytes, self.live_value_bytes)
+    }
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
@@ -233,5 +243,8 @@ mod tests {
         let stats = Stats { log_bytes_written: 30, flush_bytes_written: 20, ..Stats::default() };
         assert_eq!(stats.write_amplification(), 0.0);
         assert_eq!(Stats { user_bytes: 20, ..stats }.write_amplification(), 2.5);
+        assert_eq!(Stats::default().space_amplification(), 0.0);
+        let stats = Stats { live_value_bytes: 40, value_file_bytes: 50, ..Stats::default() };
+        assert_eq!(stats.space_amplification(), 1.25);
     }
 }

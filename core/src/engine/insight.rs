@@ -46,6 +46,7 @@ impl Engine {
         let view = self.view.load_full();
         let runs = &view.version.runs;
         let tables = || runs.iter().flat_map(|run| &run.tables);
+        let files = || view.version.files.values();
         let parts = || view.parts.iter().map(|part| &part.segment);
         let segments = || parts().chain(&view.version.segments);
         let (counters, cache) = (&self.env.counters, &self.env.table_access.cache);
@@ -59,7 +60,9 @@ impl Engine {
             table_bytes: tables().map(|(meta, _)| meta.size_bytes).sum(),
             segments: segments().count(),
             segment_bytes: parts().map(|segment| segment.identity().size_bytes).sum::<u64>()
-                + view.version.files.values().map(|file| file.size_bytes).sum::<u64>(),
+                + files().map(|file| file.size_bytes).sum::<u64>(),
+            live_value_bytes: files().map(|file| file.live_bytes).sum(),
+            value_file_bytes: files().map(|file| file.size_bytes).sum(),
             snapshots,
             flushes: read(&counters.flushes),
             compactions: read(&counters.compactions),

@@ -15,7 +15,7 @@ use toykv::{Db, Durability, Error, ErrorKind, Options};
 use crate::support::{again, number_from_env, value_of};
 
 const WORK: &str = "TOYKV_FULL_DISK_WORK";
-const WORKLOADS: [&str; 4] = ["load", "overwrite", "large", "compaction"];
+const WORKLOADS: [&str; 5] = ["load", "overwrite", "large", "compaction", "collection"];
 /// Deletes that must go on.
 const DELETES: u64 = 100;
 
@@ -35,6 +35,8 @@ fn write(workload: &str, i: u64) -> (u64, usize) {
     match workload {
         "overwrite" => (i % 700, 300),
         "large" => (i, 20_000),
+        // Half of it dies, and what lives grows.
+        "collection" => (i * 7919 % (200 + i / 2), 3_000),
         _ => (i, 300),
     }
 }
@@ -92,6 +94,11 @@ fn work(workload: &str, open: impl Fn() -> toykv::Result<Db>, grow: impl FnOnce(
     for number in gone {
         db.delete(&key(number)).unwrap();
         model.remove(&number);
+    }
+    if workload == "collection"
+        && let Err(error) = db.gc()
+    {
+        full(&error);
     }
     check(&db, &model);
     grow();
