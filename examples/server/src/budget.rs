@@ -38,22 +38,34 @@ impl Budget {
 pub(crate) struct Share {
     budget: Arc<Budget>,
     taken: u64,
+    free: usize,
 }
 
 impl Share {
-    /// Nothing taken yet.
+    /// Nothing taken yet, and [`FREE_BYTES`] for nothing.
     pub(crate) fn new(budget: &Arc<Budget>) -> Share {
-        Share { budget: Arc::clone(budget), taken: 0 }
+        Share { budget: Arc::clone(budget), taken: 0, free: FREE_BYTES }
+    }
+
+    /// Nothing taken yet, and every byte counts.
+    pub(crate) fn exact(budget: &Arc<Budget>) -> Share {
+        Share { budget: Arc::clone(budget), taken: 0, free: 0 }
+    }
+
+    /// Whether more than half of the budget is taken, by this one and the others.
+    #[inline]
+    pub(crate) fn is_short(&self) -> bool {
+        self.budget.used() > self.budget.limit / 2
     }
 
     /// Takes what a buffer of `bytes` needs beyond the free ones, or gives back what it no longer
     /// needs. False when the others have taken too much; then nothing has changed.
     #[inline]
     pub(crate) fn resize(&mut self, bytes: usize) -> bool {
-        if bytes <= FREE_BYTES && self.taken == 0 {
+        if bytes <= self.free && self.taken == 0 {
             return true;
         }
-        let needed = bytes.saturating_sub(FREE_BYTES) as u64;
+        let needed = bytes.saturating_sub(self.free) as u64;
         if needed > self.taken && !self.budget.take(needed - self.taken) {
             return false;
         }
@@ -86,5 +98,8 @@ mod tests {
         assert!(a.resize(10) && budget.used() == 400);
         drop(b);
         assert_eq!(budget.used(), 0);
+        let mut c = Share::exact(&budget);
+        assert!(c.resize(400) && budget.used() == 400 && !c.is_short());
+        assert!(c.resize(600) && c.is_short() && !c.resize(1001));
     }
 }

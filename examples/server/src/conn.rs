@@ -53,11 +53,6 @@ pub(crate) trait Dialect {
     fn shrink(&mut self) {}
 }
 
-/// Runs something that may block; other clients' commands go on on other threads.
-pub(crate) fn blocking<T>(run: impl FnOnce() -> T) -> T {
-    tokio::task::block_in_place(run)
-}
-
 /// Serves a client until it leaves, breaks the rules, or the server ends.
 pub(crate) async fn serve<S>(shared: Arc<Shared>, client: Arc<Client>, stream: S)
 where
@@ -121,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Next::Used(bytes) => used += bytes,
                     Next::More | Next::Close => break,
                 }
-                if self.out.waiting() >= most {
+                if self.out.waiting() >= most || self.out.is_pressed() {
                     dialect.settle(&mut self.out);
                     if self.send().await.is_err() {
                         return false;
@@ -203,6 +198,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends all replies, however long the client takes, as long as it takes something.
     async fn send(&mut self) -> std::io::Result<()> {
+        if self.out.is_cut() {
+            tracing::warn!(client = self.client.id, "no memory for its replies: closed");
+            return Err(std::io::ErrorKind::OutOfMemory.into());
+        }
         if self.out.waiting() == 0 {
             return Ok(());
         }

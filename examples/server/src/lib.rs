@@ -3,7 +3,7 @@
 //! Layers, imports go down: `program`, `server` (start and end), the ports (`listen`, `conn`,
 //! `tls`), the dialects (`lines`, `resp`, `grpc`, `http`), which only translate, `store` (what
 //! commands mean to the engine); beside them plain parts: `config`, `limits`, `budget`, `out`,
-//! `clients`, `metrics`, `auth`, `words`.
+//! `clients`, `metrics`, `auth`, `threads`, `words`.
 
 mod auth;
 mod budget;
@@ -23,6 +23,7 @@ mod resp;
 mod server;
 mod shutdown;
 mod store;
+mod threads;
 mod tls;
 pub mod words;
 

@@ -64,16 +64,19 @@ limits! {
     output_bytes = 8_388_608, 1_024,
         "replies waiting for a client; nothing more of it is executed or read until it takes them";
     buffer_bytes = 536_870_912, 65_536,
-        "all that clients' commands and replies take beyond 64 KiB each, over all of them; a \
-         command beyond is refused and its client closed";
+        "all that clients' commands and replies take beyond 64 KiB each, over all of them, and \
+         twice what gRPC requests and once what gRPC answers take; a command beyond is refused and \
+         its client closed, a call beyond is RESOURCE_EXHAUSTED";
     header_seconds = 10, 1,
         "from connecting to the first byte (TLS included), and from a command's first byte to its \
          last, longer by as much for every MiB that has come; closed";
-    idle_seconds = 300, 1, "without a command; closed";
+    idle_seconds = 300, 1,
+        "without a command; on the gRPC port without a piece of any call or answer, on the status \
+         port without a byte; closed";
     send_seconds = 60, 1, "a client takes none of its reply; closed";
     grpc_connections = 64, 1, "connections on the gRPC port; the next one is closed";
     grpc_streams = 64, 1, "calls at a time on one connection; more wait";
-    grpc_message_bytes = 4_194_304, 1_024, "one message, either way; RESOURCE_EXHAUSTED";
+    grpc_message_bytes = 4_194_304, 1_024, "one message, either way; OUT_OF_RANGE";
     grpc_resets = 20, 1,
         "streams opened and reset before they were looked at (a reset flood); GOAWAY";
     http_connections = 16, 1, "connections on the status port; the next one is closed";

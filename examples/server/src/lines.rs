@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use memchr::memchr;
-use toykv::{Error, Result, ScanOptions};
+use toykv::{Error, Result, ScanOptions, Value};
 
 use crate::clients::Client;
-use crate::conn::{Dialect, Next, blocking};
+use crate::conn::{Dialect, Next};
 use crate::metrics::add;
 use crate::out::Out;
+use crate::resp::{COMMANDS, find};
 use crate::server::Shared;
 use crate::store::Stall;
-use crate::words::{quote, split};
+use crate::threads::{blocking, blocking_if_long};
+use crate::words::{quote_to, split};
 
 const HELP: &str = "\
 SET key value               stores a value: success
@@ -95,14 +97,21 @@ impl Session {
             out.rewind(mark);
             self.fail("the answer is too long: use LIMIT", out);
         }
-        let took = self.begun.elapsed();
-        self.shared.metrics.latency.record(took, 1);
+        // Counted among the commands of the other dialect that do the same.
+        let same: &[u8] = match &name[..] {
+            b"DELETE" | b"REMOVE" => b"DEL",
+            b"COUNT" | b"LEN" => b"DBSIZE",
+            other => other,
+        };
+        let command = find(same).unwrap_or(COMMANDS.len());
+        self.shared.metrics.count(command, 1, self.begun.elapsed());
         self.begun = Instant::now();
         false
     }
 
     fn fail(&self, text: &str, out: &mut Out) {
         add(&self.shared.metrics.errors, 1);
+        out.mark();
         out.push(b"error: ");
         out.push(text.replace(['\r', '\n'], " ").as_bytes());
         out.push(b"\n");
@@ -132,7 +141,7 @@ impl Session {
                 self.written(out)?;
             }
             (b"GET", [key]) => match store.get(key)? {
-                Some(value) => show(&value, out),
+                Some(value) => blocking_if_long(value.len(), || show(&value, out)),
                 None => out.push(b"no value stored\n"),
             },
             (b"COUNT" | b"LEN", []) => {
@@ -192,15 +201,16 @@ impl Session {
             _ => return Err(Failure::Words("SCAN takes a start and an end at most".into())),
         }
         let mut scan = self.shared.store.scan(&options)?;
-        let (mut shown, mut line) = (0u64, Vec::new());
+        let mut shown = 0u64;
         while shown < limit && !out.refused() {
+            if self.shared.shutdown.is_over() {
+                return Err(Failure::Words("the server ends".into()));
+            }
             let Some(entry) = scan.next_entry()? else { break };
-            line.clear();
-            quote(entry.key, &mut line);
-            line.push(b' ');
-            quote(entry.value, &mut line);
-            line.push(b'\n');
-            out.push(&line);
+            push_quoted(entry.key, out);
+            out.push(b" ");
+            push_quoted(entry.value, out);
+            out.push(b"\n");
             shown += 1;
         }
         let more = shown == limit && scan.next_entry()?.is_some();
@@ -211,16 +221,22 @@ impl Session {
 }
 
 /// A value for a person: as it is where it is text of one line, otherwise quoted.
-fn show(value: &[u8], out: &mut Out) {
+fn show(value: &Value, out: &mut Out) {
     let text = std::str::from_utf8(value).is_ok_and(|text| !text.contains(char::is_control));
     if text && value.first() != Some(&b'"') && !value.is_empty() {
-        out.push(value);
+        out.push_value(value);
     } else {
-        let mut quoted = Vec::new();
-        quote(value, &mut quoted);
-        out.push(&quoted);
+        push_quoted(value, out);
     }
     out.push(b"\n");
+}
+
+/// Not further than there is room for it.
+fn push_quoted(bytes: &[u8], out: &mut Out) {
+    quote_to(bytes, &mut |piece| {
+        out.push(piece);
+        !out.refused()
+    });
 }
 
 impl Dialect for Session {

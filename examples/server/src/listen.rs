@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::clients::Clients;
 use crate::metrics::add;
 use crate::server::Shared;
 
@@ -25,12 +27,51 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that show that an HTTP client is one: HTTP/2's preface and a frame's head.
 const BEGINNING: usize = 33;
 
+/// What shows that a connection is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moves {
+    /// Bytes in either direction.
+    Bytes,
+    /// Pieces of calls, and of their answers: HTTP/2 has other bytes that mean nothing.
+    Calls,
+}
+
+/// When a connection was last in use.
+pub(crate) struct Activity {
+    clients: Arc<Clients>,
+    last_ms: AtomicU64,
+}
+
+impl Activity {
+    fn new(clients: &Arc<Clients>) -> Arc<Activity> {
+        let last_ms = AtomicU64::new(clients.now_ms());
+        Arc::new(Activity { clients: Arc::clone(clients), last_ms })
+    }
+
+    /// It is in use now.
+    pub(crate) fn touch(&self) {
+        self.last_ms.store(self.clients.now_ms(), Ordering::Relaxed);
+    }
+
+    fn quiet_ms(&self) -> u64 {
+        self.clients.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed))
+    }
+}
+
 /// A plain or TLS connection of the gRPC or the status port.
 pub(crate) struct Io {
     stream: Stream,
     /// Runs out unless the client begins in time.
     begin: Option<Pin<Box<Sleep>>>,
     received: usize,
+    /// Runs while the client takes nothing of what is sent.
+    sending: Option<Pin<Box<Sleep>>>,
+    send_patience: Duration,
+    /// Looks again and again whether the connection is in use.
+    idle: Pin<Box<Sleep>>,
+    idle_ms: u64,
+    moves: Moves,
+    activity: Arc<Activity>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -77,12 +118,15 @@ pub(crate) async fn accept_http<F>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     limit: u64,
+    moves: Moves,
     serve: impl Fn(Io) -> F + Clone + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(limit as usize));
     let patience = Duration::from_secs(shared.limits.header_seconds);
+    let send_patience = Duration::from_secs(shared.limits.send_seconds);
+    let idle_ms = shared.limits.idle_seconds * 1000;
     while let Some((stream, peer)) = next(&shared, &listener).await {
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             add(&shared.metrics.rejected, 1);
@@ -90,6 +134,7 @@ pub(crate) async fn accept_http<F>(
             continue;
         };
         let (tls, serve) = (tls.clone(), serve.clone());
+        let activity = Activity::new(&shared.clients);
         tokio::spawn(async move {
             let stream = match tls {
                 None => Stream::Plain(stream),
@@ -99,7 +144,20 @@ pub(crate) async fn accept_http<F>(
                 },
             };
             let begin = Some(Box::pin(tokio::time::sleep(patience)));
-            serve(Io { stream, begin, received: 0, _permit: permit }).await;
+            let idle = Box::pin(tokio::time::sleep(Duration::from_millis(idle_ms)));
+            let io = Io {
+                stream,
+                begin,
+                received: 0,
+                sending: None,
+                send_patience,
+                idle,
+                idle_ms,
+                moves,
+                activity,
+                _permit: permit,
+            };
+            serve(io).await;
         });
     }
 }
@@ -115,7 +173,11 @@ impl AsyncRead for Io {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         };
-        self.received = self.received.saturating_add(buf.filled().len() - before);
+        let bytes = buf.filled().len() - before;
+        self.received = self.received.saturating_add(bytes);
+        if bytes > 0 && self.moves == Moves::Bytes {
+            self.activity.touch();
+        }
         if self.received >= BEGINNING {
             self.begin = None;
         }
@@ -125,7 +187,42 @@ impl AsyncRead for Io {
         {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        if read.is_pending() && self.is_idle(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         read
+    }
+}
+
+impl Io {
+    /// Whether it has not been in use for too long; otherwise wakes its task when it may be.
+    fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.idle.as_mut().poll(cx).is_ready() {
+            let quiet = self.activity.quiet_ms();
+            if quiet >= self.idle_ms {
+                return true;
+            }
+            let left = Duration::from_millis((self.idle_ms - quiet).max(100));
+            self.idle.as_mut().reset(tokio::time::Instant::now() + left);
+        }
+        false
+    }
+
+    /// An answer of the sending side, or an error when the client has taken nothing for too long.
+    fn sent<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.sending = None;
+            if self.moves == Moves::Bytes {
+                self.activity.touch();
+            }
+            return poll;
+        }
+        let patience = self.send_patience;
+        let sending = self.sending.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        match sending.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -135,17 +232,19 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let poll = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
-        }
+        };
+        self.sent(cx, poll)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let poll = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
+        };
+        self.sent(cx, poll)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -157,7 +256,9 @@ impl AsyncWrite for Io {
 }
 
 impl tonic::transport::server::Connected for Io {
-    type ConnectInfo = ();
+    type ConnectInfo = Arc<Activity>;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
+    }
 }

@@ -14,7 +14,8 @@ const PINNED_LEN: usize = 16 << 10;
 /// Capacity that is kept between rounds.
 const KEPT_CAPACITY: usize = 32 << 10;
 
-/// Replies in their order. What does not fit is not kept: [`Out::refused`] says so.
+/// Replies in their order. What does not fit is not kept: [`Out::refused`] says so until the reply
+/// is taken back; where that is not done, [`Out::is_cut`] says that nothing may be sent any more.
 pub(crate) struct Out {
     bytes: Vec<u8>,
     /// Values, each before the byte at its position.
@@ -29,6 +30,7 @@ pub(crate) struct Out {
     end: usize,
     reply_limit: usize,
     refused: bool,
+    cut: bool,
 }
 
 /// A state to go back to.
@@ -52,6 +54,7 @@ impl Out {
             end: reply_limit,
             reply_limit,
             refused: false,
+            cut: false,
         }
     }
 
@@ -64,6 +67,7 @@ impl Out {
     /// Begins a reply.
     #[inline]
     pub(crate) fn mark(&mut self) -> Mark {
+        self.cut |= self.refused;
         self.end = self.bytes.len().saturating_add(self.reply_limit);
         self.allowed = self.room.min(self.end);
         self.refused = false;
@@ -82,6 +86,18 @@ impl Out {
     #[inline]
     pub(crate) fn refused(&self) -> bool {
         self.refused
+    }
+
+    /// Whether bytes are missing in the middle: the client would take one reply for another.
+    #[inline]
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut || self.refused
+    }
+
+    /// Whether it is better sent now: memory is short and this takes of it, or soon will.
+    #[inline]
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.bytes.len() >= FREE_BYTES / 2 && self.share.is_short()
     }
 
     /// Adds bytes.
@@ -206,6 +222,25 @@ mod tests {
         other.clear();
         out.clear();
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_reply_that_was_cut_and_not_taken_back_is_noticed_for_good() {
+        let mut out = Out::new(&Budget::new(0), 10 << 20);
+        let mark = out.mark();
+        out.push(&[1; FREE_BYTES]);
+        assert!(!out.is_cut());
+        out.push(b"+OK\r\n");
+        assert!(out.is_cut());
+        out.rewind(mark);
+        assert!(!out.is_cut());
+        out.push(&[1; FREE_BYTES]);
+        out.mark();
+        out.push(b"+OK\r\n");
+        out.mark();
+        assert!(out.is_cut());
+        out.rewind(mark);
+        assert!(out.is_cut());
     }
 
     #[test]

@@ -112,6 +112,7 @@ impl Server {
             shared.clients.end_idle();
             tokio::time::sleep(DRAIN_STEP).await;
         }
+        shared.shutdown.cut_short();
         shared.clients.end_all();
         if let Some(mut task) = self.grpc_task
             && tokio::time::timeout_at(deadline, &mut task).await.is_err()

@@ -8,12 +8,14 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Shutdown {
     started: AtomicBool,
+    over: AtomicBool,
     signal: watch::Sender<bool>,
 }
 
 impl Default for Shutdown {
     fn default() -> Shutdown {
-        Shutdown { started: AtomicBool::new(false), signal: watch::Sender::new(false) }
+        let signal = watch::Sender::new(false);
+        Shutdown { started: AtomicBool::new(false), over: AtomicBool::new(false), signal }
     }
 }
 
@@ -28,6 +30,17 @@ impl Shutdown {
     #[inline]
     pub fn has_started(&self) -> bool {
         self.started.load(Ordering::SeqCst)
+    }
+
+    /// Says that clients have had their time: long commands end as well.
+    pub(crate) fn cut_short(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether that was said.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     /// Waits until it is said.

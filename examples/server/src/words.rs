@@ -1,6 +1,9 @@
 //! Lines of words, for people: blanks between words, quotes around those that have blanks or bytes
 //! that cannot be typed. Shared by the lines dialect, inline commands and the command line's shell.
 
+/// What is quoted at once, about.
+const QUOTED_PIECE: usize = 4096;
+
 /// Splits a line (without its end) into words. In double quotes `\n \r \t \b \a \0 \\ \" \xHH`
 /// stand for bytes, in single quotes only `\'`. The error says what is wrong with the line.
 pub fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, String> {
@@ -27,24 +30,40 @@ pub fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 /// Writes bytes as one word that [`split`] reads back: as they are where that is readable,
 /// otherwise in double quotes.
 pub fn quote(bytes: &[u8], out: &mut Vec<u8>) {
+    quote_to(bytes, &mut |piece| {
+        out.extend_from_slice(piece);
+        true
+    });
+}
+
+/// The same piece by piece, until `push` answers false; so that nothing long is held.
+pub(crate) fn quote_to(bytes: &[u8], push: &mut dyn FnMut(&[u8]) -> bool) {
     let plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'"' && *byte != b'\'';
     let text = std::str::from_utf8(bytes).is_ok();
     if !bytes.is_empty() && text && bytes.iter().all(|byte| plain(byte) || *byte >= 0x80) {
-        return out.extend_from_slice(bytes);
+        push(bytes);
+        return;
     }
-    out.push(b'"');
+    let mut piece = vec![b'"'];
     for &byte in bytes {
         match byte {
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => out.push(byte),
-            0x80.. if text => out.push(byte),
-            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+            b'\n' => piece.extend_from_slice(b"\\n"),
+            b'\r' => piece.extend_from_slice(b"\\r"),
+            b'\t' => piece.extend_from_slice(b"\\t"),
+            b'"' | b'\\' => piece.extend_from_slice(&[b'\\', byte]),
+            b' '..=b'~' => piece.push(byte),
+            0x80.. if text => piece.push(byte),
+            _ => piece.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+        if piece.len() >= QUOTED_PIECE {
+            if !push(&piece) {
+                return;
+            }
+            piece.clear();
         }
     }
-    out.push(b'"');
+    piece.push(b'"');
+    push(&piece);
 }
 
 type Word<'a> = (Vec<u8>, &'a [u8]);
@@ -127,7 +146,9 @@ mod tests {
     #[test]
     fn any_bytes_survive_quoting() {
         let every: Vec<u8> = (0..=255).collect();
-        for bytes in [&b""[..], b"plain", b"a b", b"\"", "\u{e9}t\u{e9}".as_bytes(), &every] {
+        let long = every.repeat(100);
+        for bytes in [&b""[..], b"plain", b"a b", b"\"", "\u{e9}t\u{e9}".as_bytes(), &every, &long]
+        {
             let mut line = Vec::new();
             quote(bytes, &mut line);
             assert_eq!(split(&line).unwrap(), [bytes], "{bytes:?}");

@@ -1,9 +1,9 @@
 //! Exit codes that need a situation of their own.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::harness::{Place, fail, names, run};
+use crate::harness::{Place, fail, names, run, succeed};
 
 #[test]
 fn the_readme_and_the_help_have_the_codes_that_the_program_has() {
@@ -92,4 +92,46 @@ fn what_the_system_refuses_is_told() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut child = place.toykv(&["scan"]).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(8));
+}
+
+/// Ctrl-C in the middle of a compaction: the database stays as it was, and the exit code says so.
+#[test]
+fn an_interrupted_compaction_ends_with_130() {
+    let place = Place::new();
+    // Slow to merge; more of it where the machine is faster than the signal.
+    let slow = ["-o", "compression=zstd", "-o", "compression_level=19"];
+    let mut lines = 0;
+    loop {
+        let csv: String = (lines..lines + 30_000u32)
+            .map(|n| {
+                format!("{:08x},{}\n", n.wrapping_mul(0x9e37_79b9), format!("{n:x}").repeat(40))
+            })
+            .collect();
+        lines += 30_000;
+        assert!(lines < 600_000, "every compaction was faster than the signal");
+        succeed(&mut place.toykv(&["import", "-", "--no-header"]), csv.as_bytes());
+        let mut compact = place.toykv(&[&slow[..], &["compact"]].concat());
+        let mut child = compact.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Once the database is locked, the program listens to signals.
+        while child.try_wait().unwrap().is_none() {
+            if run(&mut place.toykv(&["len"]), b"").status.code() == Some(3) {
+                let pid = child.id().to_string();
+                // Fails when it has ended just now.
+                drop(Command::new("kill").args(["-INT", &pid]).output());
+                break;
+            }
+        }
+        let output = child.wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            // It was faster, or came while the other one looked.
+            Some(0 | 3) => {}
+            Some(130) => {
+                assert_eq!(message, "toykv: interrupted\n");
+                break;
+            }
+            code => panic!("{code:?}: {message}"),
+        }
+    }
+    assert_eq!(place.text(&["len"]), format!("{lines}\n"));
 }

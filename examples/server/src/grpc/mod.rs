@@ -1,5 +1,6 @@
 //! gRPC: the service of proto/toykv/v1/toykv.proto, health and reflection, on a port of its own.
 
+mod counted;
 mod scan;
 mod service;
 mod upkeep;
@@ -11,16 +12,20 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::server::NamedService;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Request, Status};
+use tonic_health::ServingStatus;
+use tower_layer::layer_fn;
 
 use crate::auth::Secret;
-use crate::listen::{Io, accept_http};
+use crate::listen::{Io, Moves, accept_http};
 use crate::proto::DESCRIPTORS;
 use crate::proto::toykv_server::ToykvServer;
 use crate::server::Shared;
+use counted::Counted;
 use service::Service;
 
 /// A connection that says nothing is asked, and closed when it does not answer.
@@ -63,7 +68,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Optio
         tracing::error!("the compiled .proto file is not one");
         return;
     };
+    let counted = Arc::clone(&shared);
     let server = Server::builder()
+        .layer(layer_fn(move |inner| Counted::new(inner, Arc::clone(&counted))))
         .max_concurrent_streams(Some(limits.grpc_streams as u32))
         .http2_max_pending_accept_reset_streams(Some(limits.grpc_resets as usize))
         .http2_keepalive_interval(Some(PING_EVERY))
@@ -79,8 +86,14 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Optio
             let _ = send.send(Ok(io)).await;
         }
     };
-    let accepting =
-        accept_http(Arc::clone(&shared), listener, tls, limits.grpc_connections, hand_over);
+    let accepting = accept_http(
+        Arc::clone(&shared),
+        listener,
+        tls,
+        limits.grpc_connections,
+        Moves::Calls,
+        hand_over,
+    );
     let accepting = tokio::spawn(accepting);
     let ended = async move { shared.shutdown.wait().await };
     let served = server.serve_with_incoming_shutdown(ReceiverStream::new(connections), ended).await;
@@ -91,13 +104,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Optio
     watch.abort();
 }
 
-/// SERVING while writes are possible.
+/// SERVING while writes are possible: the service, and the server as a whole, whose name is empty.
 async fn report_health(shared: Arc<Shared>, reporter: tonic_health::server::HealthReporter) {
     loop {
-        if shared.store.health().poisoned.is_none() && !shared.shutdown.has_started() {
-            reporter.set_serving::<ToykvServer<Service>>().await;
-        } else {
-            reporter.set_not_serving::<ToykvServer<Service>>().await;
+        let fine = shared.store.health().poisoned.is_none() && !shared.shutdown.has_started();
+        let status = if fine { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in ["", <ToykvServer<Service> as NamedService>::NAME] {
+            reporter.set_service_status(name, status).await;
         }
         tokio::time::sleep(HEALTH_TICK).await;
     }

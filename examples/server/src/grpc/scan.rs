@@ -13,9 +13,9 @@ use tonic::{Request, Status};
 use toykv::{Scan, ScanOptions};
 
 use super::service::status;
-use crate::conn::blocking;
 use crate::proto::{Entry, ScanRequest, ScanResponse};
 use crate::server::Shared;
+use crate::threads::blocking;
 
 /// Bytes of a message, about; one entry may be larger.
 const MESSAGE_BYTES: usize = 64 << 10;

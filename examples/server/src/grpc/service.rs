@@ -6,7 +6,6 @@ use bytes::Bytes;
 use tonic::{Request, Response, Status};
 use toykv::{Durability, Error, ErrorKind, SeqNo, WriteBatch};
 
-use crate::conn::blocking;
 use crate::metrics::add;
 use crate::proto::toykv_server::Toykv;
 use crate::proto::write::Operation;
@@ -16,6 +15,7 @@ use crate::proto::{GetRequest, GetResponse, PutRequest, PutResponse, ScanRequest
 use crate::proto::{SnapshotSpace, StatsRequest, StatsResponse};
 use crate::server::Shared;
 use crate::store::{Patience, Stall, Stripes, Upkeep};
+use crate::threads::blocking;
 
 /// The service.
 pub(crate) struct Service {

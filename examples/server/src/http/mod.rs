@@ -19,9 +19,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::conn::blocking;
-use crate::listen::accept_http;
+use crate::listen::{Moves, accept_http};
 use crate::server::Shared;
+use crate::threads::blocking;
 
 /// The page: everything in one file, nothing is fetched from elsewhere.
 const PAGE: &str = include_str!("page.html");
@@ -56,7 +56,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Optio
                 .await;
         }
     };
-    accept_http(shared, listener, tls, limit, serve).await;
+    accept_http(shared, listener, tls, limit, Moves::Bytes, serve).await;
 }
 
 fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Answer {

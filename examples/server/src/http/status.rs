@@ -20,6 +20,13 @@ pub(super) fn json(shared: &Shared) -> toykv::Result<String> {
         .map(|(bound, count)| json!([bound, count]))
         .collect();
     let text = |error: Option<toykv::Error>| error.map(|error| error.to_string());
+    let explained: Map<String, Value> = shared
+        .store
+        .explain_space()?
+        .numbers()
+        .into_iter()
+        .map(|(name, bytes)| (name.to_string(), bytes.into()))
+        .collect();
     let value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ms": shared.clients.now_ms(),
@@ -42,6 +49,7 @@ pub(super) fn json(shared: &Shared) -> toykv::Result<String> {
             {"what": "segments of the log", "count": stats.segments, "bytes": stats.segment_bytes},
             {"what": "memtables (memory)", "count": stats.memtables, "bytes": stats.memtable_bytes},
         ],
+        "explained": explained,
         "runs": stats.runs,
         "snapshots": stats.snapshots,
         "written": {

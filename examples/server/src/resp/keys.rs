@@ -14,6 +14,9 @@ use crate::store::{Glob, Patience};
 const SCAN_COUNT: i64 = 10;
 const MAX_SCAN_COUNT: i64 = 100_000;
 
+/// A SCAN that has found so many bytes of keys ends there, whatever COUNT says.
+const SCAN_BYTES: usize = 1 << 20;
+
 pub(super) fn dbsize(context: &mut Context<'_>, _: Arguments<'_>, _: Patience) -> Answer {
     let len = context.shared.store.len()?;
     context.reply.integer(len as i64);
@@ -44,7 +47,7 @@ pub(super) fn key_type(context: &mut Context<'_>, arguments: Arguments<'_>, _: P
 }
 
 pub(super) fn keys(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patience) -> Answer {
-    let glob = Glob::new(arguments.get(1));
+    let glob = glob(arguments.get(1))?;
     let options = ScanOptions::new().keys_only(true).prefix(&glob.prefix());
     let mut scan = context.shared.store.scan(&options)?;
     let mut count = 0;
@@ -56,11 +59,23 @@ pub(super) fn keys(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patie
         if context.reply.out.refused() {
             return Ok(());
         }
+        if context.shared.shutdown.is_over() {
+            return Err(Failure::new("the server ends"));
+        }
     }
     let mut head = [0; 24];
     let start = format_head(&mut head, b'*', count);
     context.reply.out.insert(context.mark, &head[start..]);
     Ok(())
+}
+
+/// A pattern that is not longer than every key: such a one would only take time.
+pub(super) fn glob(pattern: &[u8]) -> Result<Glob<'_>, Failure> {
+    if pattern.len() > toykv::MAX_KEY_LEN {
+        let most = toykv::MAX_KEY_LEN;
+        return Err(Failure::new(format!("a pattern has at most {most} bytes")));
+    }
+    Ok(Glob::new(pattern))
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`. Keys come in their order; whatever is
@@ -92,13 +107,22 @@ pub(super) fn scan(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patie
         })?),
     };
     let count = count.min(MAX_SCAN_COUNT) as u64;
-    let page = store.page(after.as_deref(), &Glob::new(pattern), count)?;
-    let next = page.last.map_or(0, |last| store.cursors.keep(&last));
-    let keys = if strings { &page.keys[..] } else { &[] };
-    context.reply.array(2);
-    context.reply.bulk(next.to_string().as_bytes());
-    context.reply.array(keys.len());
-    keys.iter().for_each(|key| context.reply.bulk(key));
+    let (reply, mut found, mut bytes) = (&mut context.reply, 0, 0);
+    let last = store.page(after.as_deref(), &glob(pattern)?, count, &mut |key| {
+        if strings {
+            reply.bulk(key);
+            found += 1;
+            bytes += key.len();
+        }
+        bytes < SCAN_BYTES && !reply.out.refused()
+    })?;
+    let next = last.map_or(0, |last| store.cursors.keep(context.state.client.id, &last));
+    let next = next.to_string();
+    let mut head = [0; 24];
+    let start = format_head(&mut head, b'*', found);
+    let mut front = format!("*2\r\n${}\r\n{next}\r\n", next.len()).into_bytes();
+    front.extend_from_slice(&head[start..]);
+    context.reply.out.insert(context.mark, &front);
     Ok(())
 }
 

@@ -11,4 +11,4 @@ mod table;
 mod upkeep;
 
 pub(crate) use session::Session;
-pub(crate) use table::COMMANDS;
+pub(crate) use table::{COMMANDS, find};

@@ -84,6 +84,12 @@ impl<'a> Arguments<'a> {
         self.ranges.len()
     }
 
+    /// Bytes of the command that they stand in.
+    #[inline]
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// One of them; empty behind the last.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> &'a [u8] {

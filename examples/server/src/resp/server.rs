@@ -100,6 +100,9 @@ pub(super) fn set_name(context: &mut Context<'_>, name: &[u8]) -> Answer {
     Ok(())
 }
 
+/// How many settings CONFIG GET knows.
+const SETTINGS: usize = 8;
+
 /// `CONFIG GET pattern ...`: what Redis' clients ask about. Nothing can be set.
 pub(super) fn config(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patience) -> Answer {
     match &arguments.get(1).to_ascii_uppercase()[..] {
@@ -112,7 +115,7 @@ pub(super) fn config(context: &mut Context<'_>, arguments: Arguments<'_>, _: Pat
         _ => return Err(unknown_part(arguments)),
     }
     let limits = &context.shared.limits;
-    let settings = [
+    let settings: [(&str, String); SETTINGS] = [
         ("appendfsync", if context.shared.store.settles() { "always" } else { "everysec" }.into()),
         ("appendonly", "yes".into()),
         ("databases", "1".into()),
@@ -122,10 +125,16 @@ pub(super) fn config(context: &mut Context<'_>, arguments: Arguments<'_>, _: Pat
         ("save", String::new()),
         ("timeout", limits.idle_seconds.to_string()),
     ];
-    let globs: Vec<Glob> =
-        arguments.from(2).map(|pattern| Glob::new(&pattern.to_ascii_lowercase())).collect();
-    let wanted = |name: &str| globs.iter().any(|glob| glob.matches(name.as_bytes()));
-    let chosen: Vec<_> = settings.iter().filter(|(name, _)| wanted(name)).collect();
+    let mut wanted = [false; SETTINGS];
+    for pattern in arguments.from(2) {
+        super::keys::glob(pattern)?;
+        let pattern = pattern.to_ascii_lowercase();
+        for (wanted, (name, _)) in wanted.iter_mut().zip(&settings) {
+            *wanted |= Glob::new(&pattern).matches(name.as_bytes());
+        }
+    }
+    let chosen = settings.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(one, _)| one);
+    let chosen: Vec<_> = chosen.collect();
     context.reply.map(chosen.len());
     for (name, value) in chosen {
         context.reply.bulk(name.as_bytes());

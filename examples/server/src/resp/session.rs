@@ -9,11 +9,12 @@ use super::parse::{Arguments, FrameLimits, Parser, Step};
 use super::reply::{Failure, Reply};
 use super::table::{COMMANDS, Command, LONG, OPEN, WRITE, find};
 use crate::clients::Client;
-use crate::conn::{Dialect, Next, blocking};
+use crate::conn::{Dialect, Next};
 use crate::metrics::add;
 use crate::out::{Mark, Out};
 use crate::server::Shared;
 use crate::store::{Job, Patience, Stall, Stripes};
+use crate::threads::{LONG_ARGUMENTS, LONG_BYTES, blocking};
 
 /// SETs of a pipeline are collected up to so many bytes and then written at once.
 const BATCH_BYTES: usize = 64 << 10;
@@ -190,12 +191,11 @@ impl Session {
         self.sets.stripes = Stripes::default();
         let mark = out.mark();
         match result {
-            Ok(_) => (0..count).for_each(|_| self.reply(out).ok()),
-            Err(error) => {
-                add(&self.shared.metrics.errors, count as u64);
-                let failure = Failure::Engine(error);
-                (0..count).for_each(|_| self.reply(out).failure(&failure));
-            }
+            Ok(_) => (0..count).for_each(|_| {
+                out.mark();
+                self.reply(out).ok();
+            }),
+            Err(error) => self.fail_all(count, error, out),
         }
         self.unsettled = true;
         self.note_reply(mark, count);
@@ -227,17 +227,24 @@ impl Session {
                     }
                 }
             }
-            Err(error) => {
-                add(&self.shared.metrics.errors, count as u64);
-                let failure = Failure::Engine(error);
-                (0..count).for_each(|_| self.reply(out).failure(&failure));
-            }
+            Err(error) => self.fail_all(count, error, out),
         }
         self.gets.keys.clear();
         self.gets.keys.shrink_to(BATCH_BYTES);
         self.gets.ends.clear();
         self.note_reply(first, count);
         self.timing.count(&self.shared, find(b"GET"), count as u64);
+    }
+
+    /// Answers commands that failed together.
+    #[cold]
+    fn fail_all(&self, count: usize, error: toykv::Error, out: &mut Out) {
+        add(&self.shared.metrics.errors, count as u64);
+        let failure = Failure::Engine(error);
+        (0..count).for_each(|_| {
+            out.mark();
+            self.reply(out).failure(&failure);
+        });
     }
 
     fn reply<'a>(&self, out: &'a mut Out) -> Reply<'a> {
@@ -264,6 +271,7 @@ impl Dialect for Session {
             Step::Bad(text) => {
                 self.write_sets(out);
                 self.read_gets(out);
+                out.mark();
                 self.reply(out).failure(&Failure::new(text));
                 Next::Close
             }
@@ -287,8 +295,7 @@ impl Dialect for Session {
         let Err(error) = blocking(|| self.shared.store.settle()) else { return };
         if let Some(start) = start {
             out.rewind(start);
-            let failure = Failure::Engine(error);
-            (0..replies).for_each(|_| self.reply(out).failure(&failure));
+            self.fail_all(replies, error, out);
         }
     }
 
@@ -367,7 +374,8 @@ fn run(
         let mut context = Context { shared, state: &mut *state, reply, mark };
         (command.run)(&mut context, arguments, patience)
     };
-    if command.flags & LONG == 0 {
+    let short = arguments.len() <= LONG_ARGUMENTS && arguments.size_bytes() <= LONG_BYTES;
+    if short && command.flags & LONG == 0 {
         let answer = once(Patience::None);
         if !answer.as_ref().is_err_and(Stall::would_stall) {
             return answer;

@@ -1,48 +1,54 @@
 //! Patterns of KEYS, SCAN and CONFIG GET: `*`, `?`, `[a-z]`, `[^a]`, and `\` before any of them.
 
-/// A pattern over bytes. Matching takes at most pattern length times text length steps.
-pub(crate) struct Glob {
-    parts: Vec<Part>,
+/// A pattern over bytes, read where it is: it takes no memory. Matching takes at most pattern
+/// length times text length steps.
+pub(crate) struct Glob<'a> {
+    pattern: &'a [u8],
 }
 
-enum Part {
+enum Part<'a> {
     /// Exactly this byte.
     Byte(u8),
     /// Any one byte.
     Any,
     /// Any number of bytes.
     Star,
-    /// One byte of these ranges, or of none of them.
-    Class { negated: bool, ranges: Vec<(u8, u8)> },
+    /// One byte that stands between the brackets, or none of them.
+    Class { negated: bool, members: &'a [u8] },
 }
 
-impl Glob {
-    /// Reads a pattern; any bytes are one. An unfinished class ends with the pattern, as in Redis.
-    pub(crate) fn new(pattern: &[u8]) -> Glob {
-        let (mut parts, mut at) = (Vec::new(), 0);
-        while let Some(&byte) = pattern.get(at) {
-            at += 1;
-            parts.push(match byte {
-                b'*' => Part::Star,
-                b'?' => Part::Any,
-                b'[' => class(pattern, &mut at),
-                b'\\' if at < pattern.len() => {
-                    at += 1;
-                    Part::Byte(pattern[at - 1])
-                }
-                _ => Part::Byte(byte),
-            });
-        }
-        Glob { parts }
+impl<'a> Glob<'a> {
+    /// Any bytes are a pattern. An unfinished class ends with the pattern, as in Redis.
+    pub(crate) fn new(pattern: &'a [u8]) -> Glob<'a> {
+        Glob { pattern }
+    }
+
+    /// The part at a position, and the position behind it.
+    fn part(&self, at: usize) -> Option<(Part<'a>, usize)> {
+        Some(match (*self.pattern.get(at)?, self.pattern.get(at + 1)) {
+            (b'*', _) => (Part::Star, at + 1),
+            (b'?', _) => (Part::Any, at + 1),
+            (b'[', next) => {
+                let negated = next == Some(&b'^');
+                let start = at + 1 + usize::from(negated);
+                let members = &self.pattern[start..];
+                let end = class_end(members);
+                let behind = (start + end + 1).min(self.pattern.len());
+                (Part::Class { negated, members: &members[..end] }, behind)
+            }
+            (b'\\', Some(escaped)) => (Part::Byte(*escaped), at + 2),
+            (byte, _) => (Part::Byte(byte), at + 1),
+        })
     }
 
     /// What every text that matches begins with.
     pub(crate) fn prefix(&self) -> Vec<u8> {
-        let bytes = self.parts.iter().map_while(|part| match part {
-            Part::Byte(byte) => Some(*byte),
-            _ => None,
-        });
-        bytes.collect()
+        let (mut prefix, mut at) = (Vec::new(), 0);
+        while let Some((Part::Byte(byte), behind)) = self.part(at) {
+            prefix.push(byte);
+            at = behind;
+        }
+        prefix
     }
 
     /// Whether the whole text matches. After a mismatch only the last star can help.
@@ -50,13 +56,13 @@ impl Glob {
         let (mut part, mut at) = (0, 0);
         let mut retry: Option<(usize, usize)> = None;
         while at < text.len() {
-            match self.parts.get(part) {
-                Some(Part::Star) => {
-                    retry = Some((part + 1, at));
-                    part += 1;
+            match self.part(part) {
+                Some((Part::Star, behind)) => {
+                    retry = Some((behind, at));
+                    part = behind;
                 }
-                Some(one) if one.takes(text[at]) => {
-                    part += 1;
+                Some((one, behind)) if one.takes(text[at]) => {
+                    part = behind;
                     at += 1;
                 }
                 _ => {
@@ -66,44 +72,48 @@ impl Glob {
                 }
             }
         }
-        self.parts[part..].iter().all(|part| matches!(part, Part::Star))
+        self.pattern[part..].iter().all(|byte| *byte == b'*')
     }
 }
 
-impl Part {
+impl Part<'_> {
     fn takes(&self, byte: u8) -> bool {
         match self {
             Part::Byte(own) => *own == byte,
             Part::Any => true,
             Part::Star => false,
-            Part::Class { negated, ranges } => {
-                ranges.iter().any(|&(low, high)| (low..=high).contains(&byte)) != *negated
-            }
+            Part::Class { negated, members } => is_member(members, byte) != *negated,
         }
     }
 }
 
-/// The class whose opening bracket was just read.
-fn class(pattern: &[u8], at: &mut usize) -> Part {
-    let negated = pattern.get(*at) == Some(&b'^');
-    *at += usize::from(negated);
-    let mut ranges = Vec::new();
-    while let Some(&byte) = pattern.get(*at) {
-        *at += 1;
-        match (byte, &pattern[*at..]) {
-            (b']', _) => break,
-            (b'\\', [escaped, ..]) => {
-                ranges.push((*escaped, *escaped));
-                *at += 1;
-            }
-            (low, [b'-', high, ..]) => {
-                ranges.push((low.min(*high), low.max(*high)));
-                *at += 2;
-            }
-            _ => ranges.push((byte, byte)),
-        }
+/// What stands for one member at the front of a class: its bounds and its length.
+fn member(class: &[u8]) -> Option<(u8, u8, usize)> {
+    Some(match class {
+        [] => return None,
+        [b'\\', escaped, ..] => (*escaped, *escaped, 2),
+        [low, b'-', high, ..] => (*low.min(high), *low.max(high), 3),
+        [byte, ..] => (*byte, *byte, 1),
+    })
+}
+
+/// Where the bracket is that closes a class, or the end of the pattern.
+fn class_end(mut rest: &[u8]) -> usize {
+    let all = rest.len();
+    while let Some((_, _, len)) = member(rest).filter(|_| rest[0] != b']') {
+        rest = &rest[len..];
     }
-    Part::Class { negated, ranges }
+    all - rest.len()
+}
+
+fn is_member(mut rest: &[u8], byte: u8) -> bool {
+    while let Some((low, high, len)) = member(rest) {
+        if (low..=high).contains(&byte) {
+            return true;
+        }
+        rest = &rest[len..];
+    }
+    false
 }
 
 #[cfg(test)]

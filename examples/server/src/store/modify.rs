@@ -3,6 +3,7 @@
 use toykv::{ErrorKind, Result, Value, WriteBatch};
 
 use super::{Patience, Store, invalid};
+use crate::threads::blocking_if_long;
 
 /// When a value is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +123,11 @@ impl Store {
         if head.len() + tail.len() > limit {
             return Err(too_long(limit));
         }
-        let value = [head, tail].concat();
-        self.db.put_with(key, &value, &self.unsettled(patience))?;
-        Ok(value.len() as u64)
+        blocking_if_long(head.len() + tail.len(), || {
+            let value = [head, tail].concat();
+            self.db.put_with(key, &value, &self.unsettled(patience))?;
+            Ok(value.len() as u64)
+        })
     }
 
     /// Adds to a value that is a decimal number of 64 bits; an absent one is 0.

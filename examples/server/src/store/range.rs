@@ -9,39 +9,35 @@ use super::{Glob, Patience, Store};
 /// Keys that one step of the removal of everything covers.
 const CLEAR_STEP: usize = 1000;
 
-/// One step of a SCAN.
-pub(crate) struct Page {
-    /// Keys that match.
-    pub(crate) keys: Vec<Vec<u8>>,
-    /// The last key that was looked at, when there may be more.
-    pub(crate) last: Option<Vec<u8>>,
-}
-
 impl Store {
     /// A frozen, ordered read.
     pub(crate) fn scan(&self, options: &ScanOptions) -> Result<Scan> {
         self.db.scan(options)
     }
 
-    /// Looks at up to `count` keys behind `after` and answers those that match.
-    pub(crate) fn page(&self, after: Option<&[u8]>, glob: &Glob, count: u64) -> Result<Page> {
+    /// Looks at up to `count` keys behind `after` and tells `visit` those that match, until it
+    /// answers false. Answers the last key that was looked at, when there may be more.
+    pub(crate) fn page(
+        &self,
+        after: Option<&[u8]>,
+        glob: &Glob<'_>,
+        count: u64,
+        visit: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>> {
         let mut options = ScanOptions::new().keys_only(true).limit(count).prefix(&glob.prefix());
         if let Some(after) = after {
             options = options.lower(Bound::Excluded(after));
         }
         let mut scan = self.db.scan(&options)?;
-        let mut page = Page { keys: Vec::new(), last: None };
         let mut seen = 0;
         while let Some(entry) = scan.next_entry()? {
             seen += 1;
-            if glob.matches(entry.key) {
-                page.keys.push(entry.key.to_vec());
-            }
-            if seen == count {
-                page.last = Some(entry.key.to_vec());
+            let enough = glob.matches(entry.key) && !visit(entry.key);
+            if enough || seen == count {
+                return Ok(Some(entry.key.to_vec()));
             }
         }
-        Ok(page)
+        Ok(None)
     }
 
     /// Removes every key that is there when it begins. Other clients see it in steps.

@@ -1,38 +1,37 @@
 //! gRPC, with tonic's client.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use tokio_stream::StreamExt;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use toykv_server::Secret;
+use toykv_server::proto::Put;
 use toykv_server::proto::toykv_client::ToykvClient;
 use toykv_server::proto::write::Operation;
-use toykv_server::proto::{BatchWriteRequest, DeleteRequest, Durability, GetRequest, Put};
+use toykv_server::proto::{BatchWriteRequest, DeleteRequest, Durability, GetRequest};
 use toykv_server::proto::{CollectRequest, CompactRequest, ExplainRequest};
 use toykv_server::proto::{PutRequest, ScanRequest, StatsRequest, Write as WriteMessage};
 
-use crate::support::{PATIENCE, Running, any_port, start};
+use crate::support::{Running, any_port, start};
 
-type Client = ToykvClient<Channel>;
+pub(crate) type Client = ToykvClient<Channel>;
 
-fn serve() -> Running {
+pub(crate) fn serve() -> Running {
     start(|config| config.grpc = Some(any_port()))
 }
 
 /// Runs a test's calls.
-fn calls<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn calls<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-async fn connect(server: &Running) -> Client {
+pub(crate) async fn connect(server: &Running) -> Client {
     let address = format!("http://{}", server.grpc.unwrap());
     ToykvClient::new(Endpoint::new(address).unwrap().connect().await.unwrap())
 }
 
-fn put(key: &str, value: &str) -> PutRequest {
+pub(crate) fn put(key: &str, value: &str) -> PutRequest {
     PutRequest {
         key: key.to_string().into(),
         value: value.to_string().into(),
@@ -40,11 +39,11 @@ fn put(key: &str, value: &str) -> PutRequest {
     }
 }
 
-fn get(key: &str) -> GetRequest {
+pub(crate) fn get(key: &str) -> GetRequest {
     GetRequest { key: key.to_string().into() }
 }
 
-async fn keys(client: &mut Client, request: ScanRequest) -> Vec<String> {
+pub(crate) async fn keys(client: &mut Client, request: ScanRequest) -> Vec<String> {
     let mut stream = client.scan(request).await.unwrap().into_inner();
     let mut keys = Vec::new();
     while let Some(message) = stream.next().await {
@@ -158,7 +157,7 @@ async fn fill(client: &mut Client, keys: std::ops::Range<u32>) {
 }
 
 /// How a stream ends.
-async fn end<T>(mut stream: tonic::Streaming<T>) -> Result<(), tonic::Status> {
+pub(crate) async fn end<T>(mut stream: tonic::Streaming<T>) -> Result<(), tonic::Status> {
     while let Some(message) = stream.next().await {
         message?;
     }
@@ -217,22 +216,6 @@ fn compactions_tell_how_far_they_are_and_end_with_their_call() {
 }
 
 #[test]
-fn messages_have_a_largest_size() {
-    let server = start(|config| {
-        config.grpc = Some(any_port());
-        config.limits.grpc_message_bytes = 100_000;
-    });
-    calls(async {
-        let mut client = connect(&server).await;
-        client.put(put("a", &"v".repeat(90_000))).await.unwrap();
-        client.put(put("b", &"v".repeat(90_000))).await.unwrap();
-        let error = client.put(put("c", &"v".repeat(100_000))).await.unwrap_err();
-        assert!(matches!(error.code(), Code::OutOfRange | Code::ResourceExhausted), "{error:?}");
-        assert_eq!(keys(&mut client, ScanRequest::default()).await, ["a", "b"]);
-    });
-}
-
-#[test]
 fn health_reflection_and_the_token() {
     let server = start(|config| {
         config.grpc = Some(any_port());
@@ -262,115 +245,68 @@ fn health_reflection_and_the_token() {
     });
 }
 
-/// A raw HTTP/2 client: the preface, its settings, and whatever else.
-fn raw(address: SocketAddr, bytes: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    // The server may already have closed.
-    let _ = stream.write_all(bytes);
-    stream
-}
-
-/// One frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let len = (payload.len() as u32).to_be_bytes();
-    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// The head of a call of Get, in HPACK without compression.
-fn head() -> Vec<u8> {
-    let mut block = Vec::new();
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/toykv.v1.Toykv/Get"),
-        (":authority", "localhost"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
-    for (name, value) in fields {
-        block.extend([0, name.len() as u8]);
-        block.extend(name.bytes());
-        block.push(value.len() as u8);
-        block.extend(value.bytes());
-    }
-    block
-}
-
-fn check_good(server: &Running) {
+#[test]
+fn the_server_describes_its_services() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest as Ask;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse as Answer;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+    let server = serve();
     calls(async {
-        let mut client = connect(server).await;
-        client.put(put("good", "1")).await.unwrap();
+        let address = format!("http://{}", server.grpc.unwrap());
+        let channel = Endpoint::new(address).unwrap().connect().await.unwrap();
+        let mut client = ServerReflectionClient::new(channel);
+        let questions = [
+            Ask::ListServices(String::new()),
+            Ask::FileContainingSymbol("toykv.v1.Toykv".into()),
+            Ask::FileContainingSymbol("toykv.v1.Nonsense".into()),
+        ];
+        let questions = questions
+            .map(|ask| ServerReflectionRequest { host: String::new(), message_request: Some(ask) });
+        let answers = client.server_reflection_info(tokio_stream::iter(questions)).await;
+        let answers: Vec<Result<ServerReflectionResponse, _>> =
+            answers.unwrap().into_inner().collect().await;
+        let answer = |at: usize| answers.get(at).and_then(|answer| answer.as_ref().ok());
+        let Some(Answer::ListServicesResponse(list)) = &answer(0).unwrap().message_response else {
+            panic!("{answers:?}")
+        };
+        let names: Vec<&str> = list.service.iter().map(|service| &service.name[..]).collect();
+        assert!(names.contains(&"toykv.v1.Toykv"), "{names:?}");
+        assert!(names.contains(&"grpc.health.v1.Health"), "{names:?}");
+        let file = &answer(1).unwrap().message_response;
+        let Some(Answer::FileDescriptorResponse(file)) = file else { panic!("{answers:?}") };
+        let bytes = &file.file_descriptor_proto[0];
+        assert!(bytes.windows(11).any(|part| part == b"BatchWriteR"));
+        let nothing = answers.get(2).map(|answer| match answer {
+            Ok(answer) => matches!(answer.message_response, Some(Answer::ErrorResponse(_))),
+            Err(status) => status.code() == Code::NotFound,
+        });
+        assert_eq!(nothing, Some(true), "{answers:?}");
     });
 }
 
 #[test]
-fn malformed_messages_and_frames_hurt_nobody() {
+fn a_deadline_ends_a_scan_in_its_middle() {
     let server = serve();
-    let address = server.grpc.unwrap();
-    let head = frame(1, 4, 1, &head());
-    let messages: [&[u8]; 5] = [
-        &[0, 0, 0, 0, 3, 0xff, 0xff, 0xff],
-        &[0, 0xff, 0xff, 0xff, 0xff, 1],
-        &[1, 0, 0, 0, 1, 0],
-        &[0, 0, 0, 0, 2, 0x0a, 0x7f],
-        &[7; 40],
-    ];
-    for message in messages {
-        let call = [&head[..], &frame(0, 1, 1, message)].concat();
-        let mut stream = raw(address, &call);
-        let mut answer = [0; 64];
-        // Settings at least; a call that is no call never goes unanswered.
-        assert!(stream.read(&mut answer).unwrap() > 0);
-    }
-    for garbage in [&[0xff; 400][..], b"GET / HTTP/1.1\r\n\r\n", &frame(9, 0, 1, &[0; 9])] {
-        let mut stream = raw(address, garbage);
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        let reset = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
-        assert!(read.map_or_else(reset, |_| true), "the server keeps {garbage:?}");
-    }
-    check_good(&server);
-}
-
-#[test]
-fn a_flood_of_resets_is_ended() {
-    let server = serve();
-    let head = head();
-    let mut flood = Vec::new();
-    for n in 0..5000u32 {
-        let id = 2 * n + 1;
-        flood.extend(frame(1, 4, id, &head));
-        flood.extend(frame(3, 0, id, &8u32.to_be_bytes()));
-    }
-    let mut stream = raw(server.grpc.unwrap(), &flood);
-    let mut answer = Vec::new();
-    // The server says GOAWAY, or cuts the connection in the middle of it.
-    let read = stream.read_to_end(&mut answer);
-    let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-    assert!(!silent, "the server goes on");
-    check_good(&server);
-}
-
-#[test]
-fn silent_and_surplus_connections_are_closed() {
-    let server = start(|config| {
-        config.grpc = Some(any_port());
-        config.limits.header_seconds = 1;
-        config.limits.grpc_connections = 2;
+    calls(async {
+        let mut client = connect(&server).await;
+        for n in 0..200 {
+            client.put(put(&format!("k{n:03}"), &"v".repeat(50_000))).await.unwrap();
+        }
+        // Longer ones where the machine is too slow for the first message.
+        for ms in [200, 2000, 20_000] {
+            let mut request = Request::new(ScanRequest::default());
+            request.metadata_mut().insert("grpc-timeout", format!("{ms}m").parse().unwrap());
+            let Ok(stream) = client.scan(request).await else { continue };
+            let mut stream = stream.into_inner();
+            let Some(Ok(_)) = stream.next().await else { continue };
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            // What was on its way comes still; 10 MB are more than that.
+            assert_eq!(end(stream).await.unwrap_err().code(), Code::DeadlineExceeded);
+            return;
+        }
+        panic!("no first message within the deadline");
     });
-    let address = server.grpc.unwrap();
-    let mut silent: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
-    silent[1].write_all(b"PRI * HT").unwrap();
-    for stream in &mut silent {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-        assert!(!silent, "the server waits on");
-    }
-    check_good(&server);
 }
 
 /// `cargo test --release -p toykv-server --test it -- --ignored --nocapture latency`.

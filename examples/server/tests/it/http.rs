@@ -41,6 +41,7 @@ fn the_page_and_what_it_shows() {
     let counted: u64 =
         json["latency"].as_array().unwrap().iter().map(|b| b[1].as_u64().unwrap()).sum();
     assert_eq!(counted, 7);
+    assert!(json["explained"]["total_bytes"].as_u64().unwrap() > 0);
     let metrics = get(&server, "/metrics");
     for line in [
         "toykv_commands_total{command=\"GET\"} 5",
@@ -52,10 +53,57 @@ fn the_page_and_what_it_shows() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
     }
+    // The lines dialect counts among the same commands.
+    let mut person = server.connect();
+    person.send(b"GET a\nDELETE a\nCOUNT\nFROB\n");
+    (0..4).for_each(|_| drop(person.line()));
+    let metrics = get(&server, "/metrics");
+    for line in [
+        "toykv_commands_total{command=\"GET\"} 6",
+        "toykv_commands_total{command=\"DEL\"} 1",
+        "toykv_commands_total{command=\"DBSIZE\"} 1",
+        "toykv_commands_total{command=\"unknown\"} 2",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
+    }
     assert!(get(&server, "/health").ends_with("\r\n\r\nok"));
     assert!(get(&server, "/nonsense").starts_with("HTTP/1.1 404"));
     let post = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     assert!(request(&server, post).starts_with("HTTP/1.1 405"));
+}
+
+#[test]
+fn clients_that_never_read_or_never_ask_leave_the_port_to_others() {
+    let server = start(|config| {
+        config.http = Some(any_port());
+        config.limits.http_connections = 2;
+        config.limits.send_seconds = 1;
+        config.limits.idle_seconds = 1;
+    });
+    let connect = || {
+        let stream = TcpStream::connect(server.http.unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    // The page again and again, more than the sockets between hold, until the server has enough.
+    let mut greedy = connect();
+    let page = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100);
+    let error = loop {
+        if let Err(error) = greedy.write_all(&page) {
+            break error;
+        }
+    };
+    assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "the server waits on");
+    let mut quiet = connect();
+    quiet.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // Answered, then closed by the server, reset where it had more to say.
+    let ended = quiet
+        .read_to_end(&mut answer)
+        .map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
+    assert!(ended && answer.ends_with(b"ok"), "{}", String::from_utf8_lossy(&answer));
+    assert!(get(&server, "/health").ends_with("ok"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod abuse;
 mod config;
 mod grpc;
+mod grpc_limits;
 mod http;
 mod lines;
 mod process;

@@ -15,12 +15,18 @@ use crate::support::{Client, Reply, encode};
 struct Process {
     child: Child,
     address: SocketAddr,
+    grpc: Option<SocketAddr>,
     log: BufReader<ChildStderr>,
 }
 
 impl Process {
     fn start(dir: &Path, arguments: &[&str]) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_toykv-server"))
+        let mut program = Command::new(env!("CARGO_BIN_EXE_toykv-server"));
+        Process::run(&mut program, dir, arguments)
+    }
+
+    fn run(program: &mut Command, dir: &Path, arguments: &[&str]) -> Process {
+        let mut child = program
             .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--dir"])
             .arg(dir)
             .args(arguments)
@@ -33,9 +39,12 @@ impl Process {
             line.clear();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server did not start");
         }
-        let (_, rest) = line.split_once("\"listen\":\"").unwrap();
-        let address = rest.split('"').next().unwrap().parse().unwrap();
-        Process { child, address, log }
+        let address = |name: &str| {
+            let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
+            Some(rest.split('"').next()?.parse().unwrap())
+        };
+        let (listen, grpc) = (address("listen").unwrap(), address("grpc"));
+        Process { child, address: listen, grpc, log }
     }
 
     fn connect(&self) -> Client {
@@ -54,11 +63,20 @@ impl Process {
         (self.child.wait().unwrap(), log)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "what the system says about the process")]
     fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most that it ever had resident.
+    fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "what the system says about the process")]
+    fn status_kib(&self, name: &str) -> u64 {
         let status = std::fs::read(format!("/proc/{}/status", self.child.id())).unwrap();
         let status = String::from_utf8(status).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
@@ -74,6 +92,82 @@ impl Drop for Process {
     }
 }
 
+/// Starts with gRPC and small segments; limits of the system then fail writes and kill nobody.
+fn start_failing(dir: &Path) -> Option<Process> {
+    let found = |name: &str| Command::new(name).arg("--version").output().is_ok();
+    if !found("prlimit") {
+        println!("left out: prlimit (Debian: util-linux) is missing");
+        return None;
+    }
+    let shell = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_toykv-server")];
+    let small = ["--grpc", "127.0.0.1:0", "--option", "memtable_size_bytes=1MiB"];
+    Some(Process::run(Command::new("sh").args(shell), dir, &small))
+}
+
+#[test]
+fn a_failing_disk_is_told_by_its_kind_and_writes_go_on_when_it_works_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = start_failing(&dir.path().join("db")) else { return };
+    let limit = |bytes: &str| {
+        let (limit, pid) = (format!("--fsize={bytes}:unlimited"), server.child.id().to_string());
+        let done = Command::new("prlimit").args([&limit, "--pid", &pid]).output();
+        done.unwrap().status.success()
+    };
+    if !limit("unlimited") {
+        println!("left out: the limit of file sizes cannot be set here");
+        return;
+    }
+    let mut client = server.connect();
+    let value = "v".repeat(100_000);
+    assert_eq!(client.run(&["SET", "a", &value]), Reply::ok());
+    assert!(limit("0"));
+    // What was prepared before is used up first.
+    let mut refused = (0..1000).map(|_| client.run(&["SET", "a", &value]));
+    let refused = refused.find(|reply| *reply != Reply::ok());
+    let text = refused.expect("no write failed").error();
+    assert!(text.starts_with("MISCONF Io: "), "{text}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let address = format!("http://{}", server.grpc.unwrap());
+        let endpoint = tonic::transport::Endpoint::new(address).unwrap();
+        let channel = endpoint.connect().await.unwrap();
+        let mut client = toykv_server::proto::toykv_client::ToykvClient::new(channel);
+        for left in (0..1000).rev() {
+            let (key, value) = ("b".into(), value.clone().into());
+            let put = toykv_server::proto::PutRequest { key, value, durability: 0 };
+            let Err(refusal) = client.put(put).await else {
+                assert!(left > 0, "no write failed");
+                continue;
+            };
+            assert_eq!(refusal.metadata().get("toykv-error-kind").unwrap(), "Io", "{refusal:?}");
+            break;
+        }
+    });
+    assert!(matches!(client.say("GET a"), Reply::Bulk(_)), "reads go on");
+    assert!(limit("unlimited"));
+    while client.run(&["SET", "a", &value]) != Reply::ok() {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_long_value_of_bytes_is_not_written_out_where_it_has_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("db"), &["--limit", "reply_bytes=1000000"]);
+    let mut client = server.connect();
+    client.run(&[&b"SET"[..], b"a", &vec![0xff; 50_000_000]]);
+    let before = server.peak_kib();
+    let mut person = server.connect();
+    for line in ["GET a\n", "SCAN\n"] {
+        person.send(line.as_bytes());
+        assert_eq!(person.line().as_deref(), Some("error: the answer is too long: use LIMIT"));
+    }
+    // The value itself is mapped; written out it would take four times as much.
+    let grown = server.peak_kib().saturating_sub(before);
+    println!("{grown} KiB more");
+    assert!(grown < 80_000, "{grown} KiB");
+}
+
 /// What one client sent last, and what of it was acknowledged.
 #[derive(Default)]
 struct Oracle {
@@ -83,31 +177,61 @@ struct Oracle {
 
 const WRITERS: usize = 4;
 
+/// A way to store; `None` when the server has died.
+type Put = Box<dyn FnMut(&str, &str) -> Option<()> + Send>;
+
 /// Writes numbers until the server dies.
-fn write_on(mut client: Client, key: &str, oracle: &Oracle, total: &AtomicU64) {
+fn write_on(mut put: Put, key: &str, oracle: &Oracle, total: &AtomicU64) {
     loop {
         let number = oracle.sent.load(Ordering::SeqCst) + 1;
         oracle.sent.store(number, Ordering::SeqCst);
-        let command = encode(&["SET", key, &number.to_string()]);
-        if std::io::Write::write_all(&mut client.stream, &command).is_err() {
+        if put(key, &number.to_string()).is_none() {
             return;
-        }
-        match client.try_reply() {
-            Some(reply) => assert_eq!(reply, Reply::ok()),
-            None => return,
         }
         oracle.acknowledged.store(number, Ordering::SeqCst);
         total.fetch_add(1, Ordering::SeqCst);
     }
 }
 
+fn put_by_resp(server: &Process) -> Put {
+    let mut client = server.connect();
+    Box::new(move |key, value| {
+        let command = encode(&["SET", key, value]);
+        std::io::Write::write_all(&mut client.stream, &command).ok()?;
+        assert_eq!(client.try_reply()?, Reply::ok());
+        Some(())
+    })
+}
+
+/// The durability is the call's own; the server has another one.
+fn put_by_grpc(server: &Process, durability: toykv_server::proto::Durability) -> Put {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let address = format!("http://{}", server.grpc.unwrap());
+    let endpoint = tonic::transport::Endpoint::new(address).unwrap();
+    let channel = runtime.block_on(endpoint.connect()).unwrap();
+    let mut client = toykv_server::proto::toykv_client::ToykvClient::new(channel);
+    Box::new(move |key, value| {
+        let (key, value) = (key.to_owned().into(), value.to_owned().into());
+        let durability = durability.into();
+        let request = toykv_server::proto::PutRequest { key, value, durability };
+        runtime.block_on(client.put(request)).ok().map(drop)
+    })
+}
+
 /// `TOYKV_KILLS=100` makes it long.
-fn check_kills(durability: &str, each: u64) {
+fn check_kills(durability: &str, each: u64, connect: impl Fn(&Process) -> Put) {
     let kills = std::env::var("TOYKV_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("db");
     let oracles: Arc<Vec<Oracle>> = Arc::new((0..WRITERS).map(|_| Oracle::default()).collect());
-    let options = ["--durability", durability, "--option", "memtable_size_bytes=64KiB"];
+    let options = [
+        "--grpc",
+        "127.0.0.1:0",
+        "--durability",
+        durability,
+        "--option",
+        "memtable_size_bytes=64KiB",
+    ];
     let options = [&options[..], &["--option", "backlog_limit_bytes=1MiB"]].concat();
     for round in 0..=kills {
         let mut server = Process::start(&dir, &options);
@@ -128,14 +252,14 @@ fn check_kills(durability: &str, each: u64) {
         let total = Arc::new(AtomicU64::new(0));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let (client, oracles) = (server.connect(), Arc::clone(&oracles));
+                let (put, oracles) = (connect(&server), Arc::clone(&oracles));
                 let total = Arc::clone(&total);
                 let key = format!("w{writer}");
-                thread::spawn(move || write_on(client, &key, &oracles[writer], &total))
+                thread::spawn(move || write_on(put, &key, &oracles[writer], &total))
             })
             .collect();
         while total.load(Ordering::SeqCst) < each + round {
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(1));
         }
         server.child.kill().unwrap();
         writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -144,12 +268,19 @@ fn check_kills(durability: &str, each: u64) {
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    check_kills("interval", 5000);
+    check_kills("interval", 5000, put_by_resp);
 }
 
 #[test]
 fn what_was_acknowledged_at_sync_survives_kill_9() {
-    check_kills("sync", 50);
+    check_kills("sync", 50, put_by_resp);
+}
+
+#[test]
+fn what_was_acknowledged_by_grpc_survives_kill_9() {
+    use toykv_server::proto::Durability;
+    check_kills("process", 500, |server| put_by_grpc(server, Durability::Unspecified));
+    check_kills("process", 50, |server| put_by_grpc(server, Durability::Sync));
 }
 
 #[test]

@@ -1,0 +1,256 @@
+//! gRPC's limits, each with a client that does not keep it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use tokio_stream::StreamExt;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Endpoint;
+use tonic::{Code, Request};
+use toykv_server::proto::toykv_client::ToykvClient;
+use toykv_server::proto::{GetResponse, ScanRequest};
+
+use crate::grpc::{calls, connect, end, get, keys, put, serve};
+use crate::support::{PATIENCE, Running, any_port, start};
+
+/// A raw HTTP/2 client: the preface, its settings, and whatever else.
+fn raw(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The server may already have closed.
+    let _ = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let _ = stream.write_all(bytes);
+    stream
+}
+
+/// One frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = (payload.len() as u32).to_be_bytes();
+    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The head of a call of Get, in HPACK without compression.
+fn head() -> Vec<u8> {
+    let mut block = Vec::new();
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/toykv.v1.Toykv/Get"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    for (name, value) in fields {
+        block.extend([0, name.len() as u8]);
+        block.extend(name.bytes());
+        block.push(value.len() as u8);
+        block.extend(value.bytes());
+    }
+    block
+}
+
+fn check_good(server: &Running) {
+    calls(async {
+        let mut client = connect(server).await;
+        client.put(put("good", "1")).await.unwrap();
+    });
+}
+
+/// What is no GetRequest: its field 1 is a number.
+#[derive(Clone, PartialEq, prost::Message)]
+struct NoRequest {
+    #[prost(uint64, tag = "1")]
+    key: u64,
+}
+
+#[test]
+fn malformed_messages_and_frames_hurt_nobody() {
+    let server = serve();
+    let address = server.grpc.unwrap();
+    let head = frame(1, 4, 1, &head());
+    let messages: [&[u8]; 5] = [
+        &[0, 0, 0, 0, 3, 0xff, 0xff, 0xff],
+        &[0, 0xff, 0xff, 0xff, 0xff, 1],
+        &[1, 0, 0, 0, 1, 0],
+        &[0, 0, 0, 0, 2, 0x0a, 0x7f],
+        &[7; 40],
+    ];
+    for message in messages {
+        let call = [&head[..], &frame(0, 1, 1, message)].concat();
+        let mut stream = raw(address, &call);
+        let mut answer = [0; 64];
+        // Settings at least; a call that is no call never goes unanswered.
+        assert!(stream.read(&mut answer).unwrap() > 0);
+    }
+    for garbage in [&[0xff; 400][..], b"GET / HTTP/1.1\r\n\r\n", &frame(9, 0, 1, &[0; 9])] {
+        let mut stream = raw(address, garbage);
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let reset = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(read.map_or_else(reset, |_| true), "the server keeps {garbage:?}");
+    }
+    check_good(&server);
+}
+
+#[test]
+fn a_flood_of_resets_is_ended() {
+    let server = serve();
+    let head = head();
+    let mut flood = Vec::new();
+    for n in 0..5000u32 {
+        let id = 2 * n + 1;
+        flood.extend(frame(1, 4, id, &head));
+        flood.extend(frame(3, 0, id, &8u32.to_be_bytes()));
+    }
+    let mut stream = raw(server.grpc.unwrap(), &flood);
+    let mut answer = Vec::new();
+    // The server says GOAWAY, or cuts the connection in the middle of it.
+    let read = stream.read_to_end(&mut answer);
+    let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!silent, "the server goes on");
+    check_good(&server);
+}
+
+#[test]
+fn one_connection_too_many_is_closed_and_the_others_are_served() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.grpc_connections = 2;
+    });
+    calls(async {
+        let (mut first, mut second) = (connect(&server).await, connect(&server).await);
+        first.put(put("a", "1")).await.unwrap();
+        second.put(put("b", "2")).await.unwrap();
+        for _ in 0..3 {
+            let mut third = raw(server.grpc.unwrap(), b"");
+            let mut answer = Vec::new();
+            let read = third.read_to_end(&mut answer);
+            let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+            assert!(!silent && answer.is_empty(), "{answer:?}");
+        }
+        first.get(get("b")).await.unwrap();
+        drop(second);
+        // The place becomes free a moment later.
+        loop {
+            let address = format!("http://{}", server.grpc.unwrap());
+            let Ok(channel) = Endpoint::new(address).unwrap().connect().await else { continue };
+            if ToykvClient::new(channel).get(get("a")).await.is_ok() {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn connections_where_nothing_moves_are_closed() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.grpc_connections = 2;
+        config.limits.idle_seconds = 1;
+    });
+    calls(async {
+        // One that is quiet but answers the server's pings, and one that does not read on.
+        let (mut quiet, mut stuck) = (connect(&server).await, connect(&server).await);
+        for n in 0..200 {
+            quiet.put(put(&format!("k{n:03}"), &"v".repeat(50_000))).await.unwrap();
+        }
+        let mut stream = stuck.scan(ScanRequest::default()).await.unwrap().into_inner();
+        assert!(stream.next().await.unwrap().is_ok());
+        for _ in 0..2 {
+            // Both places become free, and such a client takes one again.
+            loop {
+                let address = format!("http://{}", server.grpc.unwrap());
+                let connected = Endpoint::new(address).unwrap().connect().await;
+                let Ok(channel) = connected else { continue };
+                let mut client = ToykvClient::new(channel);
+                if client.get(get("k000")).await.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        let ended = end(stream).await.unwrap_err();
+        assert_ne!(ended.code(), Code::Ok, "the scan was cut off");
+        // A client connects anew by itself.
+        while quiet.get(get("k000")).await.is_err() {}
+    });
+}
+
+#[test]
+fn a_message_that_is_none_is_answered_and_the_connection_goes_on() {
+    let server = serve();
+    calls(async {
+        let address = format!("http://{}", server.grpc.unwrap());
+        let channel = Endpoint::new(address).unwrap().connect().await.unwrap();
+        let mut grpc = tonic::client::Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/toykv.v1.Toykv/Get");
+        let codec = tonic_prost::ProstCodec::<NoRequest, GetResponse>::default();
+        let answer = grpc.unary(Request::new(NoRequest { key: 7 }), path, codec).await;
+        let status = answer.unwrap_err();
+        assert_eq!(status.code(), Code::Internal, "{status:?}");
+        assert!(status.message().contains("decode"), "{status:?}");
+        grpc.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/toykv.v1.Toykv/Frob");
+        let codec = tonic_prost::ProstCodec::<NoRequest, GetResponse>::default();
+        let answer = grpc.unary(Request::new(NoRequest { key: 7 }), path, codec).await;
+        assert_eq!(answer.unwrap_err().code(), Code::Unimplemented);
+        assert!(ToykvClient::new(channel).get(get("a")).await.is_ok());
+    });
+}
+
+#[test]
+fn silent_connections_are_closed() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.header_seconds = 1;
+    });
+    let address = server.grpc.unwrap();
+    let mut silent: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    silent[1].write_all(b"PRI * HT").unwrap();
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let silent = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!silent, "the server waits on");
+    }
+    check_good(&server);
+}
+
+#[test]
+fn requests_take_their_part_of_the_memory_of_all_clients() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.buffer_bytes = 1 << 20;
+    });
+    calls(async {
+        let mut client = connect(&server).await;
+        client.put(put("a", &"v".repeat(400_000))).await.unwrap();
+        let error = client.put(put("a", &"v".repeat(600_000))).await.unwrap_err();
+        assert_eq!(error.code(), Code::ResourceExhausted, "{error:?}");
+        // All of it was given back.
+        for _ in 0..10 {
+            client.put(put("a", &"v".repeat(400_000))).await.unwrap();
+            client.get(get("a")).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn messages_have_a_largest_size() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.grpc_message_bytes = 100_000;
+    });
+    calls(async {
+        let mut client = connect(&server).await;
+        client.put(put("a", &"v".repeat(90_000))).await.unwrap();
+        client.put(put("b", &"v".repeat(90_000))).await.unwrap();
+        let error = client.put(put("c", &"v".repeat(100_000))).await.unwrap_err();
+        assert_eq!(error.code(), Code::OutOfRange, "{error:?}");
+        assert!(error.message().contains("100000"), "{error:?}");
+        assert_eq!(keys(&mut client, ScanRequest::default()).await, ["a", "b"]);
+    });
+}
