@@ -58,7 +58,8 @@ pub mod format;
 pub mod sim {
     pub use crate::engine::Intervention;
     pub use crate::fs::sim::{
-        CrashPolicy, Effect, Fault, Filler, Keep, OpKind, Operation, SimDisk, Sizes, Times, Unit,
+        CrashPolicy, Effect, Fault, Filler, Keep, Moment, OpKind, Operation, SimDisk, Sizes, Times,
+        Unit,
     };
 }
 

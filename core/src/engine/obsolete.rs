@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::state::{Engine, Env, lock};
 use crate::error::Result;
 use crate::filename::FileName;
-use crate::fs::{FileSystem, PathKind};
+use crate::fs::{DirEntry, FileSystem, PathKind};
 use crate::types::FileNumber;
 
 /// Deletes the obsolete files that nobody holds. A file that cannot be deleted now is an orphan
@@ -67,6 +67,17 @@ pub(crate) fn delete_all(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
     }
     fs.remove_file(&FileName::Lock.path(dir))?;
     if empty { fs.remove_dir(dir) } else { Ok(()) }
+}
+
+/// Deletes what is left of attempts to create a database, or to destroy one: manifests without
+/// CURRENT. That it is gone becomes durable first.
+pub(crate) fn delete_unborn(fs: &dyn FileSystem, dir: &Path, listing: &[DirEntry]) -> Result<()> {
+    let numbered = |entry: &DirEntry| FileName::parse(&entry.name).and_then(|name| name.number());
+    if listing.iter().any(|entry| numbered(entry).is_some()) {
+        fs.sync_dir(dir)?;
+        let _ = delete_orphans(fs, dir, |name| name.number().is_none());
+    }
+    Ok(())
 }
 
 /// Deletes what an earlier process left behind: files with the database's own kind of names that

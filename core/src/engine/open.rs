@@ -23,7 +23,6 @@ use super::run_writer::open_table;
 use super::state::{Change, Engine, Env, Files, NextSegment, Shared, SyncQueue, lock};
 use super::view::{MemPart, Version, View, key_count};
 use super::wake;
-use super::write::random_word;
 use super::writer::Writer;
 use crate::cache::Cache;
 use crate::checksum::hash_key;
@@ -54,6 +53,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
     // Whoever had the lock before may have created or destroyed the database.
     let loaded = version::load(&*fs, dir)?;
     let listing = fs.list_dir(dir)?;
+    let live = loaded.as_ref().map(|loaded| (loaded.number, loaded.is_fresh));
     let (mut state, new_database) = match loaded {
         Some(_) if options.error_if_exists => return Err(exists_error(dir)),
         Some(loaded) => (loaded.state, false),
@@ -63,7 +63,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
             if exists {
                 sync_existing(&*fs, dir)?;
             }
-            (VersionState::new(random_word(), random_word()), true)
+            (VersionState::new(fs.random_word(), fs.random_word()), true)
         }
     };
     let highest = listing.iter().filter_map(|entry| FileName::parse(&entry.name)?.number()).max();
@@ -88,9 +88,15 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         check_direct(&env, if new_database { FileName::Lock } else { FileName::Current })?;
     }
     if new_database {
+        obsolete::delete_unborn(&*env.fs, dir, &listing)?;
         commit_empty(&env, &mut state)?;
     }
     let recovered = recover(&env, state, &listing)?;
+    if let Some(live) = live
+        && !options.read_only
+    {
+        delete_leftovers(&env, &recovered.state, live, &listing)?;
+    }
     if options.read_only {
         return Ok(assemble(env, guard, recovered.last_seqno, recovered.view()?, None));
     }
@@ -283,6 +289,33 @@ fn start(env: Env, guard: Box<dyn LockGuard>, mut found: Recovered) -> Result<Ar
     wake::wake_compaction(&engine);
     wake::wake_collection(&engine);
     Ok(engine)
+}
+
+/// Deletes what earlier opens left behind that were cut short: the directory does not grow however
+/// often that happens. What the live manifest names stays, and so does whatever an older one may
+/// name, unless this one is known to be all there is.
+fn delete_leftovers(
+    env: &Env,
+    state: &VersionState,
+    (manifest, is_fresh): (u64, bool),
+    listing: &[DirEntry],
+) -> Result<()> {
+    let (fs, dir) = (&*env.fs, &env.dir);
+    // No manifest that was ever live names a number that this one has not counted.
+    let uncounted = |name: FileName| match name {
+        FileName::CurrentTemp(_) => true,
+        name => name.number().is_some_and(|number| number >= state.next_file),
+    };
+    let _ = obsolete::delete_orphans(fs, dir, |name| !uncounted(name));
+    let is_live = live_names(state, manifest);
+    let mut names = listing.iter().filter_map(|entry| FileName::parse(&entry.name));
+    if is_fresh && names.any(|name| !uncounted(name) && !is_live(name)) {
+        // The rename that made it the live one may not be durable, and a sync of the directory
+        // that failed once proves nothing when it succeeds: hence the rename again.
+        version::make_current(fs, dir, manifest)?;
+        let _ = obsolete::delete_orphans(fs, dir, is_live);
+    }
+    Ok(())
 }
 
 /// Flushes the recovered memtables, oldest first, into runs of the state. Afterwards no segment of

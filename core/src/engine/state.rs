@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
+use super::hooks;
 use super::locks::thread::{JoinHandle, ThreadId};
 use super::locks::{ArcSwap, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
 use super::view::{MemPart, Version, View};
@@ -428,7 +429,8 @@ impl Engine {
     /// which nobody knows whether the edit is durable poisons the database: the files that the edit
     /// names stay, and whoever opens the database next sees either state.
     fn write_edit(&self, files: &mut Files, edit: &VersionEdit, next: &VersionState) -> Result<()> {
-        let limit = MANIFEST_LIMIT_BYTES.max(2 * files.manifest.base_bytes());
+        let limit = hooks::limit(&self.env.dir, "manifest size", MANIFEST_LIMIT_BYTES);
+        let limit = limit.max(2 * files.manifest.base_bytes());
         if files.manifest.size_bytes() < limit {
             let appended = files.manifest.append(edit);
             let clean = !files.manifest.is_in_doubt();

@@ -372,7 +372,7 @@ impl super::state::Env {
     pub(crate) fn create_segment(&self, size_bytes: u64) -> Result<(Segment, SegmentMeta)> {
         let id = self.new_file_number();
         let size_bytes = size_bytes.next_multiple_of(4096);
-        let salt = mix64(random_word(), id);
+        let salt = mix64(self.fs.random_word(), id);
         let identity = SegmentIdentity { id, salt, db_id: self.database_id, size_bytes };
         let path = FileName::Segment(id).path(&self.dir);
         let prefill = match self.options.durability {
@@ -387,10 +387,4 @@ impl super::state::Env {
             }
         }
     }
-}
-
-/// A random word from the standard library's source of hash keys, which the system seeds.
-pub(crate) fn random_word() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0u64)
 }

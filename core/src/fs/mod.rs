@@ -56,6 +56,8 @@ pub(crate) trait FileSystem: Send + Sync + fmt::Debug {
     /// process or another, has it, with the holder's own words from the file in the message. An
     /// exclusive lock creates the file and writes pid and start time into it.
     fn lock(&self, path: &Path, kind: LockKind) -> Result<Box<dyn LockGuard>>;
+    /// A word that nobody can foresee, to tell files apart that have one name in two lives.
+    fn random_word(&self) -> u64;
 }
 
 /// An open file.

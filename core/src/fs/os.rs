@@ -16,6 +16,7 @@ mod map;
 mod tests;
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -121,6 +122,11 @@ impl FileSystem for OsFileSystem {
 
     fn lock(&self, path: &Path, kind: LockKind) -> Result<Box<dyn LockGuard>> {
         lock::lock(path, kind)
+    }
+
+    /// From the standard library's source of hash keys, which the system seeds.
+    fn random_word(&self) -> u64 {
+        RandomState::new().hash_one(0u64)
     }
 }
 

@@ -29,11 +29,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use crash::{CrashPolicy, Filler, Keep, Sizes, Unit};
 pub use fault::{Effect, Fault, OpKind, Operation, Times};
 
+use crate::checksum::checksum64;
 use crate::error::{Error, Result};
+use crate::fs::FileSystem;
 use file::FileNode;
 use names::Change;
 use random::Random;
-use state::{Node, State};
+use state::{Frozen, Node, State};
 
 /// A simulated disk. Clones are the same disk; any number of threads may use it.
 ///
@@ -58,10 +60,42 @@ impl fmt::Debug for SimDisk {
     }
 }
 
+/// A disk as it was at one moment: what can be found after power loss then.
+#[derive(Clone)]
+pub struct Moment {
+    mark: u64,
+    remains: Frozen,
+}
+
+impl Moment {
+    /// The number that [`SimDisk::set_mark`] had set.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// As [`SimDisk::crash_image`], with the power off at this moment.
+    pub fn crash_image(&self, policy: &CrashPolicy, seed: u64) -> SimDisk {
+        SimDisk::with(crash::image(&self.remains, policy, seed))
+    }
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Moment({})", self.mark)
+    }
+}
+
 impl SimDisk {
     /// An empty disk without limits or faults.
     pub fn new() -> SimDisk {
-        SimDisk::with(State::new())
+        SimDisk::seeded(crate::fs::OsFileSystem.random_word())
+    }
+
+    /// An empty disk on which what is random is the same for equal seeds.
+    pub fn seeded(seed: u64) -> SimDisk {
+        let mut state = State::new();
+        state.seed = seed;
+        SimDisk::with(state)
     }
 
     fn with(state: State) -> SimDisk {
@@ -130,6 +164,39 @@ impl SimDisk {
     pub fn crash_image(&self, policy: &CrashPolicy, seed: u64) -> SimDisk {
         let remains = self.state().remains();
         SimDisk::with(crash::image(&remains, policy, seed))
+    }
+
+    /// From now on keeps what is there before every change, for [`SimDisk::take_moments`].
+    pub fn record_moments(&self) {
+        self.state().moments.get_or_insert_default();
+    }
+
+    /// Marks the moments that come with a number of the caller's.
+    pub fn set_mark(&self, mark: u64) {
+        self.state().mark = mark;
+    }
+
+    /// Keeps what is there now, if moments are recorded and the power is on.
+    pub fn note_moment(&self) {
+        self.state().note_moment();
+    }
+
+    /// The moments recorded so far, in order; no more are recorded.
+    pub fn take_moments(&self) -> Vec<Moment> {
+        let moments = self.state().moments.take().unwrap_or_default();
+        moments.into_iter().map(|(mark, remains)| Moment { mark, remains }).collect()
+    }
+
+    /// A hash of the names of all files and of the bytes that processes see in them.
+    pub fn fingerprint(&self) -> u64 {
+        let mut state = self.state();
+        let mut hash = 0;
+        for (path, id) in state.paths() {
+            let name = path.as_os_str().as_encoded_bytes();
+            hash = checksum64(name, hash);
+            hash = state.file(id).map_or(hash, |file| file.fingerprint(hash));
+        }
+        hash
     }
 
     /// A new disk as the next process finds it after this one died while the power stayed on: all

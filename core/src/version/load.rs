@@ -25,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) state: VersionState,
     /// Its number. It is not appended to any more: whoever will write creates a new one.
     pub(crate) number: FileNumber,
+    /// Nothing was appended to it, so all of it was durable before CURRENT named it.
+    pub(crate) is_fresh: bool,
 }
 
 /// Loads the version of the database in a directory; `None` where there is none, or only what a
@@ -41,8 +43,8 @@ pub(crate) fn load(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Loaded>> {
     let len = len.ok_or_else(|| Error::corruption(&path, size, "a manifest cut in its header"))?;
     let region = file.map(len, Access::Sequential)?;
     let bytes = region.get(0, len).unwrap_or(&[]);
-    let state = Replay::new(&path, bytes, number)?.run()?;
-    Ok(Some(Loaded { state, number }))
+    let (state, edits) = Replay::new(&path, bytes, number)?.run()?;
+    Ok(Some(Loaded { state, number, is_fresh: edits == 1 }))
 }
 
 /// The number of the live manifest; `None` when there is no database.
@@ -101,11 +103,12 @@ impl<'a> Replay<'a> {
         Ok(replay)
     }
 
-    /// The state after the last edit.
-    fn run(mut self) -> Result<VersionState> {
-        let mut newest = HEADER_LEN;
+    /// The state after the last edit, and the number of records that led there.
+    fn run(mut self) -> Result<(VersionState, u64)> {
+        let (mut newest, mut records) = (HEADER_LEN, 0);
         while let Some(record) = self.next_record() {
             newest = self.offset;
+            records += 1;
             if !self.read(record)? {
                 break;
             }
@@ -117,7 +120,7 @@ impl<'a> Replay<'a> {
         }
         self.check_tail()?;
         self.state.check_invariants().map_err(|what| self.bad(newest, what))?;
-        Ok(self.state)
+        Ok((self.state, records))
     }
 
     /// The record at the offset, if it is whole and follows the one before.

@@ -164,7 +164,7 @@ impl Manifest {
 }
 
 /// Makes `CURRENT` name a manifest whose bytes and name are durable.
-fn make_current(fs: &dyn FileSystem, dir: &Path, number: FileNumber) -> Result<()> {
+pub(crate) fn make_current(fs: &dyn FileSystem, dir: &Path, number: FileNumber) -> Result<()> {
     let temp = FileName::CurrentTemp(number).path(dir);
     let file = fs.create(&temp)?;
     file.write_at(encode_current(number).as_bytes(), 0)?;

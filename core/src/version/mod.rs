@@ -17,7 +17,7 @@ mod state;
 pub(crate) use dead::DeadSet;
 pub(crate) use edit::VersionEdit;
 pub(crate) use load::load;
-pub(crate) use manifest::Manifest;
+pub(crate) use manifest::{Manifest, make_current};
 pub(crate) use meta::{RunId, SegmentMeta, SegmentState, TableMeta, Values};
 pub(crate) use run::{KeyRange, RunMeta};
 pub(crate) use state::VersionState;

@@ -464,6 +464,9 @@ impl FileSystem for Careless {
     fn lock(&self, path: &Path, kind: LockKind) -> Result<Box<dyn LockGuard>> {
         self.disk.lock(path, kind)
     }
+    fn random_word(&self) -> u64 {
+        self.disk.random_word()
+    }
 }
 
 impl File for CarelessFile {

@@ -59,23 +59,9 @@ fn step(run: &mut Run, dice: &mut Dice, keys: u64) -> Result<()> {
             commit.push((key_of(1), Some(value_of(dice.word(), 1200 << 10))));
             run.write_oversized(commit)
         }
-        192..=194 => pop(run, dice.below(2) == 0),
+        192..=194 => run.pop(dice.below(2) == 0),
         _ => read(run, dice, keys),
     }
-}
-
-/// Pops an entry, which is a commit as well.
-fn pop(run: &mut Run, first: bool) -> Result<()> {
-    let state = run.history.newest();
-    let expected = if first { state.first_key_value() } else { state.last_key_value() };
-    let expected = expected.map(|(key, value)| (key.clone(), value.clone()));
-    if let Some((key, _)) = &expected {
-        run.history.begin(vec![(key.clone(), None)]);
-    }
-    let db = run.db();
-    let popped = if first { db.pop_first()? } else { db.pop_last()? };
-    assert_eq!(popped.map(|(key, value)| (key, value.to_vec())), expected);
-    Ok(())
 }
 
 /// Reads in several ways; what is shown is the newest state.

@@ -32,7 +32,8 @@ const KINDS: [OpKind; 17] = [
     OpKind::MapWindow,
 ];
 
-const NUMBERS: [i32; 4] = [libc::EIO, libc::ENOSPC, libc::EMFILE, libc::EROFS];
+const NUMBERS: [i32; 6] =
+    [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::EINTR, libc::EMFILE, libc::EROFS];
 
 /// One way to fail.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +73,8 @@ struct Work {
     poisoned: bool,
     /// A failed sync may lose pages that processes see: only what is durable is sure to stay.
     loses_pages: bool,
+    /// A failed sync puts older bytes back, and who reads them hears of it until the next open.
+    reverts_pages: bool,
 }
 
 /// Why a program is not as it should be.
@@ -83,13 +86,19 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Verdict {
 
 impl Work {
     fn new(disk: SimDisk, errno: i32) -> Work {
-        Work { run: Run::new(disk, options()), errno, poisoned: false, loses_pages: false }
+        Work {
+            run: Run::new(disk, options()),
+            errno,
+            poisoned: false,
+            loses_pages: false,
+            reverts_pages: false,
+        }
     }
 
     /// An error must be of the kind that the failure asks for, and say which file it is about.
     fn expect(&self, error: &Error) -> Verdict {
         let kind = match self.errno {
-            libc::ENOSPC => ErrorKind::DiskFull,
+            libc::ENOSPC | libc::EDQUOT => ErrorKind::DiskFull,
             libc::EROFS => ErrorKind::ReadOnly,
             _ => ErrorKind::Io,
         };
@@ -183,11 +192,32 @@ impl Work {
         Ok(())
     }
 
+    /// Everything is there, or, where pages are gone, what can be read is right.
+    fn read(&self) -> Verdict {
+        let history = &self.run.history;
+        if !(self.reverts_pages && self.poisoned) {
+            return check_db(self.run.db(), history, history.kept).map(drop);
+        }
+        // The write that failed may be seen.
+        let (newest, before) = (history.newest(), history.state(history.kept));
+        for key in newest.keys().chain(before.keys()) {
+            match self.run.db().get(key) {
+                Ok(found) => {
+                    let states = [newest.get(key), before.get(key)];
+                    let right = states.map(|value| value.map(Vec::as_slice));
+                    let right = right.contains(&found.as_deref());
+                    require(right, || format!("{key:?} has a value that was never current"))?;
+                }
+                Err(error) if error.kind() == ErrorKind::Corruption => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
     /// What must hold when the fault has gone.
     fn afterwards(&mut self) -> Verdict {
-        let least = self.run.history.kept;
-        check_db(self.run.db(), &self.run.history, least)
-            .map_err(|what| format!("read after the fault: {what}"))?;
+        self.read().map_err(|what| format!("read after the fault: {what}"))?;
         self.run.disk.clear_faults();
         self.run.disk.set_capacity(None);
         let acknowledged = self.run.history.len();
@@ -200,7 +230,7 @@ impl Work {
             self.run.db().flush().map_err(|error| format!("flush afterwards: {error}"))?;
             self.run.compact().map_err(|error| format!("compact afterwards: {error}"))?;
         }
-        check_db(self.run.db(), &self.run.history, self.run.history.kept).map(drop)
+        self.read()
     }
 
     /// Cuts the power and checks what is left.
@@ -226,6 +256,7 @@ impl Work {
 fn run_case(case: Case) -> Result<bool, String> {
     let mut work = Work::new(SimDisk::new(), case.errno);
     work.loses_pages = case.kind == OpKind::Sync;
+    work.reverts_pages = case.effect == Effect::Reverted;
     work.run.disk.fail(case.fault());
     work.work()?;
     let struck = work.run.disk.faults_struck() > 0;
@@ -248,34 +279,54 @@ fn watched<T: Send + 'static>(
     }
 }
 
-/// Every place of the kinds, up to `most` each, in every way.
-fn every_place(kinds: &[OpKind], most: u64, errors: &mut Vec<String>) {
-    let mut struck = 0;
+/// What may have happened in spite of the error: of a write nothing, a half or all; of a sync also
+/// that older bytes are back.
+fn effects(kind: OpKind) -> &'static [Effect] {
+    match kind {
+        OpKind::Sync => &[Effect::Nothing, Effect::Reverted, Effect::Done, Effect::Half],
+        _ => &[Effect::Nothing, Effect::Half, Effect::Done],
+    }
+}
+
+/// Places of the kinds, in every way: all of them, or `most` that lie ever further apart.
+fn every_place(kinds: &[OpKind], most: Option<u64>, errors: &mut Vec<String>) {
+    let (mut struck, mut tried) = (0, 0u64);
     for &kind in kinds {
+        let effects = effects(kind);
         for way in 0..NUMBERS.len() * 2 {
             let errno = NUMBERS[way / 2];
             let times = if way % 2 == 0 { Times::Once } else { Times::Forever };
             let mut nth = 0;
-            for step in 0..most {
-                let effects = [Effect::Nothing, Effect::Half, Effect::Done];
-                let effect = effects[(step as usize + way) % 3];
-                let case = Case { kind, nth, errno, times, effect };
-                let result = watched(format!("{case:?}"), move || Ok(run_case(case)));
-                match result {
-                    Ok(true) => struck += 1,
-                    Ok(false) => break,
-                    Err(what) => errors.push(format!("{case:?}: {what}")),
+            for step in 0..most.unwrap_or(u64::MAX) {
+                let mut any = false;
+                // All effects at each place, or one after the other.
+                let turns = if most.is_some() { 1 } else { effects.len() };
+                for turn in 0..turns {
+                    let effect = effects[(step as usize + way + turn) % effects.len()];
+                    let case = Case { kind, nth, errno, times, effect };
+                    tried += 1;
+                    match watched(format!("{case:?}"), move || Ok(run_case(case))) {
+                        Ok(hit) => any |= hit,
+                        Err(what) => {
+                            any = true;
+                            errors.push(format!("{case:?}: {what}"));
+                        }
+                    }
                 }
-                nth += 1 + step / 8;
+                if !any {
+                    break;
+                }
+                struck += 1;
+                nth += if most.is_some() { 1 + step / 4 } else { 1 };
             }
         }
     }
     assert!(struck > 0, "no fault struck");
-    println!("{struck} faults struck");
+    println!("{tried} cases, faults at {struck} places");
 }
 
-fn most() -> u64 {
-    if std::env::var_os("TOYKV_CRASH_FULL").is_some() { 1000 } else { 24 }
+fn most() -> Option<u64> {
+    std::env::var_os("TOYKV_CRASH_FULL").is_none().then_some(16)
 }
 
 fn check_places(kinds: &[OpKind]) {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use toykv::sim::SimDisk;
-use toykv::{Db, Durability, ErrorKind, Options, Result, ScanOptions, WriteBatch, WriteOptions};
+use toykv::{
+    Db, Durability, ErrorKind, Options, Result, ScanOptions, SeqNo, WriteBatch, WriteOptions,
+};
 
 pub(crate) const PATH: &str = "/db";
 
@@ -15,21 +17,51 @@ pub(crate) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) type Commit = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// Every commit in order, and how many of them which crash must leave.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct History {
+    /// Where the database lies.
+    pub(crate) path: &'static str,
     base: Map,
     commits: Vec<Commit>,
+    /// The sequence number that each commit was told; 0 when it was told none.
+    seqnos: Vec<SeqNo>,
     /// So many were acknowledged as surviving power loss.
     pub(crate) durable: usize,
     /// So many were acknowledged while the power was still on: they survive the process.
     pub(crate) kept: usize,
-    /// A destroy has begun: nothing at all may be left.
+    /// A destroy, which is a commit too, has begun and nothing was created since: the rest of a
+    /// database may be left, which is refused.
     pub(crate) may_be_gone: bool,
-    /// A destroy was acknowledged: nothing must be left.
-    pub(crate) is_gone: bool,
+}
+
+/// What was known at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    durable: usize,
+    pub(crate) kept: usize,
+    may_be_gone: bool,
+}
+
+impl Default for History {
+    fn default() -> History {
+        let (base, commits, seqnos) = (Map::new(), Vec::new(), Vec::new());
+        let (durable, kept, may_be_gone) = (0, 0, false);
+        History { path: PATH, base, commits, seqnos, durable, kept, may_be_gone }
+    }
 }
 
 impl History {
+    fn mark(&self) -> Mark {
+        let History { durable, kept, may_be_gone, .. } = *self;
+        Mark { durable, kept, may_be_gone }
+    }
+
+    /// Knows what was known at a moment. Commits that were not yet tried then cannot be there.
+    pub(crate) fn go_to(&mut self, mark: Mark) {
+        let Mark { durable, kept, may_be_gone } = mark;
+        (self.durable, self.kept, self.may_be_gone) = (durable, kept, may_be_gone);
+    }
+
     /// A history that begins with what is there.
     pub(crate) fn starting_with(base: Map) -> History {
         History { base, ..History::default() }
@@ -38,11 +70,20 @@ impl History {
     /// A commit is about to be tried.
     pub(crate) fn begin(&mut self, commit: Commit) {
         self.commits.push(commit);
+        self.seqnos.push(0);
+    }
+
+    /// The newest commit was told its sequence number.
+    pub(crate) fn told(&mut self, seqno: SeqNo) {
+        if let Some(last) = self.seqnos.last_mut() {
+            *last = seqno;
+        }
     }
 
     /// The newest commit has failed and must not be there.
     pub(crate) fn withdraw(&mut self) {
         self.commits.pop();
+        self.seqnos.pop();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -68,6 +109,11 @@ impl History {
 
     /// After which number of commits, at least `least`, the state was `found`; the largest.
     pub(crate) fn matching(&self, found: &Map, least: usize) -> Option<usize> {
+        self.all_matching(found, least).last().copied()
+    }
+
+    /// All of these numbers, ascending: some commits change nothing.
+    fn all_matching(&self, found: &Map, least: usize) -> Vec<usize> {
         let mut state: BTreeMap<&[u8], &[u8]> =
             self.base.iter().map(|(key, value)| (&key[..], &value[..])).collect();
         let differs = |state: &BTreeMap<&[u8], &[u8]>, key: &[u8]| {
@@ -75,7 +121,10 @@ impl History {
         };
         let other = state.keys().filter(|key| !found.contains_key(**key)).count();
         let mut wrong = other + found.keys().map(|key| differs(&state, key)).sum::<usize>();
-        let mut best = (wrong == 0 && least == 0).then_some(0);
+        let mut all = Vec::new();
+        if wrong == 0 && least == 0 {
+            all.push(0);
+        }
         for (index, commit) in self.commits.iter().enumerate() {
             for (key, value) in commit {
                 wrong -= differs(&state, key);
@@ -86,10 +135,10 @@ impl History {
                 wrong += differs(&state, key);
             }
             if wrong == 0 && index + 1 >= least {
-                best = Some(index + 1);
+                all.push(index + 1);
             }
         }
-        best
+        all
     }
 
     /// Keys that were ever written.
@@ -137,10 +186,14 @@ pub(crate) fn check_db(db: &Db, history: &History, least: usize) -> Result<usize
     {
         return Err(error.to_string());
     }
-    if history.is_gone || history.may_be_gone && found.is_empty() {
-        return if found.is_empty() { Ok(0) } else { Err("a destroyed database is back".into()) };
+    let counts = history.all_matching(&found, least);
+    let first = counts.first().and_then(|count| history.seqnos.get(count.checked_sub(1)?));
+    if let Some(last) = first
+        && db.stats().seqno < *last
+    {
+        return Err(format!("numbers go on from {}, not from {last}", db.stats().seqno));
     }
-    history.matching(&found, least).ok_or_else(|| {
+    counts.last().copied().ok_or_else(|| {
         let any = history.matching(&found, 0);
         format!(
             "{} keys are no state after {least} to {} commits (durable {}, kept {}); they are {}",
@@ -168,11 +221,11 @@ pub(crate) fn check_disk(
 
 /// Opens what a crash left. The rest of a destroyed database is refused, and can be destroyed.
 pub(crate) fn open_rest(disk: &SimDisk, options: &Options, history: &History) -> Result<Db> {
-    match disk.open_db(PATH, options) {
+    match disk.open_db(history.path, options) {
         Err(error) if history.may_be_gone && error.kind() == ErrorKind::Corruption => {
             assert!(error.to_string().contains("CURRENT"), "{error}");
-            disk.destroy_db(PATH)?;
-            disk.open_db(PATH, options)
+            disk.destroy_db(history.path)?;
+            disk.open_db(history.path, options)
         }
         result => result,
     }
@@ -183,19 +236,35 @@ pub(crate) struct Run {
     pub(crate) disk: SimDisk,
     pub(crate) options: Options,
     pub(crate) history: History,
-    /// Before the write with this index the power goes off.
-    pub(crate) cut_at_write: Option<u64>,
+    /// What was known at the moments that the disk records, by their marks.
+    pub(crate) marks: Vec<Mark>,
     db: Option<Db>,
 }
 
 impl Run {
     pub(crate) fn new(disk: SimDisk, options: Options) -> Run {
-        Run { disk, options, history: History::default(), cut_at_write: None, db: None }
+        let (history, marks) = (History::default(), Vec::new());
+        let mut run = Run { disk, options, history, marks, db: None };
+        run.mark();
+        run
+    }
+
+    /// The disk's next moments come with what is known now.
+    fn mark(&mut self) {
+        self.marks.push(self.history.mark());
+        self.disk.set_mark(self.marks.len() as u64 - 1);
     }
 
     pub(crate) fn open(&mut self) -> Result<()> {
-        self.db = Some(self.disk.open_db(PATH, &self.options)?);
+        self.db = Some(self.disk.open_db(self.history.path, &self.options)?);
+        self.history.may_be_gone = false;
+        self.mark();
         Ok(())
+    }
+
+    /// The database if it is open.
+    pub(crate) fn open_db(&self) -> Option<&Db> {
+        self.db.as_ref()
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -205,12 +274,10 @@ impl Run {
     /// Tries a commit: a put or delete when it has one entry, otherwise a batch.
     pub(crate) fn write(&mut self, commit: Commit, durability: Durability) -> Result<()> {
         let options = WriteOptions::new().durability(durability);
-        if self.cut_at_write == Some(self.history.len() as u64) {
-            self.disk.power_off();
-        }
+        self.disk.note_moment();
         self.history.begin(commit.clone());
         let db = self.db();
-        match &commit[..] {
+        let seqno = match &commit[..] {
             [(key, Some(value))] => db.put_with(key, value, &options)?,
             [(key, None)] => db.delete_with(key, &options)?,
             entries => {
@@ -224,7 +291,23 @@ impl Run {
                 db.write_with(&batch, &options)?
             }
         };
+        self.history.told(seqno);
         self.acknowledged(durability == Durability::Sync);
+        Ok(())
+    }
+
+    /// Pops an entry, which is a commit as well, and must be the one at that end.
+    pub(crate) fn pop(&mut self, first: bool) -> Result<()> {
+        let state = self.history.newest();
+        let expected = if first { state.first_key_value() } else { state.last_key_value() };
+        let expected = expected.map(|(key, value)| (key.clone(), value.clone()));
+        if let Some((key, _)) = &expected {
+            self.disk.note_moment();
+            self.history.begin(vec![(key.clone(), None)]);
+        }
+        let popped = if first { self.db().pop_first()? } else { self.db().pop_last()? };
+        assert_eq!(popped.map(|(key, value)| (key, value.to_vec())), expected);
+        self.acknowledged(self.options.get("durability")? == "sync");
         Ok(())
     }
 
@@ -242,6 +325,7 @@ impl Run {
         if !self.disk.is_off() {
             self.history.kept = self.history.len();
         }
+        self.mark();
     }
 
     pub(crate) fn put(&mut self, key: u64, value: Vec<u8>, durability: Durability) -> Result<()> {
@@ -279,9 +363,12 @@ impl Run {
     }
 
     pub(crate) fn destroy(&mut self) -> Result<()> {
+        let all = self.history.newest().into_keys().map(|key| (key, None));
+        self.history.begin(all.collect());
         self.history.may_be_gone = true;
-        self.disk.destroy_db(PATH)?;
-        self.history.is_gone = true;
+        self.mark();
+        self.disk.destroy_db(self.history.path)?;
+        self.acknowledged(true);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use super::file::{FileNode, Remains, SECTOR, pages_of};
 use super::names::{Change, Names, NodeId, ROOT};
 use super::random::Random;
 use super::state::{Frozen, Node, State};
+use crate::checksum::mix64;
 
 /// Which of the unsynced things of one sort survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,6 +185,7 @@ pub(super) fn image(remains: &Frozen, policy: &CrashPolicy, seed: u64) -> State 
     let mut files = surviving_files(remains, policy, &mut random);
     let mut state = State::new();
     state.capacity = remains.capacity;
+    state.seed = mix64(remains.seed, seed);
     let mut dirs = vec![(ROOT, ROOT)];
     while let Some((old_dir, new_dir)) = dirs.pop() {
         for (name, old) in names.list(old_dir) {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::buffer::{Buffer, PAGE, Page, SharedPage, ZEROS, bytes_of, same, share};
 use super::fault::Effect;
+use crate::checksum::{checksum64, mix64};
 
 /// What a device writes as a whole.
 pub(super) const SECTOR: usize = 512;
@@ -184,6 +185,15 @@ impl FileNode {
         self.zeros.note(offset, data);
         self.size = self.size.max(end);
         Ok(())
+    }
+
+    /// A hash of its size and its bytes, seeded.
+    pub(super) fn fingerprint(&self, seed: u64) -> u64 {
+        let pages = (0..self.page_count()).map(|index| self.page(index));
+        pages.fold(checksum64(&self.size.to_le_bytes(), seed), |hash, page| match page {
+            None => mix64(hash, 0),
+            Some(page) => checksum64(&*page, hash),
+        })
     }
 
     /// Makes the file at least `size` bytes long.

@@ -10,6 +10,7 @@ use super::fault::{Effect, OpKind, Operation};
 use super::file::FileNode;
 use super::names::{Change, NodeId};
 use super::state::{Begun, Node, State, errno};
+use crate::checksum::mix64;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{
     Access, DirEntry, File, FileSystem, LockGuard, LockKind, PathKind, Region, Window,
@@ -215,6 +216,7 @@ impl FileSystem for SimDisk {
             // A lock that is taken while its taker hears of a failure would stay for ever.
             Some(_) => Ok(None),
         });
+        self.state().lives += 1;
         match held {
             Ok(held) => Ok(Box::new(SimLock { disk: self.clone(), held })),
             Err(error) if error.os_error() == Some(libc::EWOULDBLOCK) => {
@@ -224,6 +226,13 @@ impl FileSystem for SimDisk {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The same words in equal programs on equal disks: they change when a lock is taken, which is
+    /// when a process begins, and not with the order in which threads ask.
+    fn random_word(&self) -> u64 {
+        let state = self.state();
+        mix64(state.seed, state.lives)
     }
 }
 

@@ -12,6 +12,7 @@ use super::fault::{Effect, Fault, Operation};
 use super::file::{FileNode, Remains, pages_of};
 use super::names::{Change, NameSpace, NodeId, ROOT};
 use super::random::Random;
+use crate::checksum::mix64;
 
 /// A file or a directory.
 pub(super) enum Node {
@@ -24,6 +25,9 @@ pub(super) struct State {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) names: NameSpace,
     next_node: NodeId,
+    /// What random words come from, and how often a lock was taken.
+    pub(super) seed: u64,
+    pub(super) lives: u64,
     pub(super) operations: u64,
     pub(super) changes: u64,
     pub(super) crash_at: Option<u64>,
@@ -35,6 +39,10 @@ pub(super) struct State {
     /// Files cannot be read or written past the page cache.
     pub(super) refuses_direct: bool,
     pub(super) trace: Option<Vec<String>>,
+    /// The moments recorded so far, if they are.
+    pub(super) moments: Option<Vec<(u64, Frozen)>>,
+    /// What the next moments are marked with.
+    pub(super) mark: u64,
     /// What was there when the power went off.
     frozen: Option<Frozen>,
 }
@@ -45,6 +53,7 @@ pub(super) struct Frozen {
     pub(super) names: NameSpace,
     pub(super) files: Arc<BTreeMap<NodeId, Remains>>,
     pub(super) capacity: Option<u64>,
+    pub(super) seed: u64,
 }
 
 /// An operation that was allowed to begin.
@@ -62,6 +71,8 @@ impl State {
             nodes: BTreeMap::from([(ROOT, Node::Directory)]),
             names: NameSpace::default(),
             next_node: ROOT + 1,
+            seed: 0,
+            lives: 0,
             operations: 0,
             changes: 0,
             crash_at: None,
@@ -72,6 +83,8 @@ impl State {
             write_back: None,
             refuses_direct: false,
             trace: None,
+            moments: None,
+            mark: 0,
             frozen: None,
         }
     }
@@ -87,6 +100,9 @@ impl State {
         }
         if self.frozen.is_some() {
             return Err(io::Error::other("the power is off"));
+        }
+        if change {
+            self.note_moment();
         }
         self.operations += 1;
         self.changes += u64::from(change);
@@ -133,6 +149,15 @@ impl State {
             names: self.names.clone(),
             files: Arc::new(self.nodes.iter().filter_map(remains).collect()),
             capacity: self.capacity,
+            seed: mix64(self.seed, self.lives),
+        }
+    }
+
+    /// Keeps what is there now, if moments are recorded and the power is on.
+    pub(super) fn note_moment(&mut self) {
+        if self.moments.is_some() && self.frozen.is_none() {
+            let moment = (self.mark, self.remains());
+            self.moments.get_or_insert_default().push(moment);
         }
     }
 
@@ -140,6 +165,7 @@ impl State {
     pub(super) fn revive(remains: &Frozen) -> io::Result<State> {
         let mut state = State::new();
         state.capacity = remains.capacity;
+        state.seed = remains.seed;
         state.names = remains.names.clone();
         for node in state.names.nodes() {
             state.next_node = state.next_node.max(node + 1);

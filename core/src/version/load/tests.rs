@@ -53,7 +53,7 @@ fn write_file(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) {
 }
 
 fn replay(bytes: &[u8]) -> Result<VersionState> {
-    Replay::new(Path::new("MANIFEST-000100"), bytes, NUMBER)?.run()
+    Replay::new(Path::new("MANIFEST-000100"), bytes, NUMBER)?.run().map(|(state, _)| state)
 }
 
 /// The error, which must be Corruption in the manifest at an offset within what was written.
@@ -323,7 +323,7 @@ fn current_names_one_manifest_or_is_corrupt() {
     refused(&[right.clone(), vec![0]].concat());
     refused(&right.repeat(1000));
     write_file(&fs, &path, &right);
-    assert_eq!(load(&fs, dir).unwrap(), Some(Loaded { state, number: NUMBER }));
+    assert_eq!(load(&fs, dir).unwrap(), Some(Loaded { state, number: NUMBER, is_fresh: true }));
 }
 
 #[test]

@@ -35,20 +35,23 @@ fn created_appended_and_switched_manifests_are_loaded_back() {
 
     let empty = VersionState { next_file: 2, ..VersionState::new(7, 8) };
     let mut manifest = Manifest::create(&fs, dir, 1, &empty).unwrap();
-    assert_eq!(load_some(&fs, dir), Loaded { state: empty.clone(), number: 1 });
+    assert_eq!(load_some(&fs, dir), Loaded { state: empty.clone(), number: 1, is_fresh: true });
     let mut state = empty;
     for _ in 0..5 {
         let edit = add_run(&state, 20);
         state = state.with(&edit).unwrap();
         manifest.append(&edit).unwrap();
-        assert_eq!(load_some(&fs, dir), Loaded { state: state.clone(), number: 1 });
+        assert_eq!(
+            load_some(&fs, dir),
+            Loaded { state: state.clone(), number: 1, is_fresh: false }
+        );
     }
     assert_eq!(manifest.number(), 1);
 
     let number = state.next_file;
     state.next_file += 1;
     let mut manifest = Manifest::create(&fs, dir, number, &state).unwrap();
-    assert_eq!(load_some(&fs, dir), Loaded { state: state.clone(), number });
+    assert_eq!(load_some(&fs, dir), Loaded { state: state.clone(), number, is_fresh: true });
     let edit = add_run(&state, 20);
     manifest.append(&edit).unwrap();
     assert_eq!(load_some(&fs, dir).state, state.with(&edit).unwrap());
