@@ -38,7 +38,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
-.PHONY: help demo server test test-clients test-death-long test-server-long clean
+.PHONY: help demo planted server test test-clients test-death-long test-server-long clean
 .PHONY: coverage interleavings soak tsan
 .PHONY: bench bench-guard bench-peers bench-space bench-report bench-server bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
@@ -97,6 +97,9 @@ soak: need-rust need-cc ## Every long run of the reliability rig and a table of 
 test-server-long: need-rust ## The server's tests in their long form: some minutes
 	TOYKV_FRAMES=1000000 TOYKV_KILLS=50 TOYKV_CONNECTIONS=10000 \
 	    $(CARGO) test --release --package toykv-server
+
+planted: need-rust ## Breaks the engine's rules one by one: a test notices each (some minutes)
+	core/planted.sh
 
 bench-server: need-rust ## The server beside Debian's redis-server (needs redis-tools)
 	$(CARGO) build --release --package toykv-server

@@ -26,6 +26,7 @@ mod compress;
 mod error;
 mod key;
 mod options;
+mod planted;
 mod prefetch;
 mod report;
 mod types;

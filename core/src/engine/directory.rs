@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{DirEntry, FileSystem, PathKind};
 use crate::options::Options;
+use crate::planted::planted;
 use crate::version;
 
 /// Whether there is a database; refuses paths that cannot hold one. Changes nothing.
@@ -49,6 +50,9 @@ pub(crate) fn create_dir(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
 }
 
 fn sync_parent(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    if planted("open: parent not synced") {
+        return Ok(());
+    }
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => fs.sync_dir(parent),
         _ => fs.sync_dir(Path::new(".")),

@@ -18,6 +18,7 @@ use super::view::{MemPart, Version, View, key_count};
 use crate::error::{ErrorKind, Result};
 use crate::filename::FileName;
 use crate::memtable::MemEntry;
+use crate::planted::planted;
 use crate::table::Table;
 use crate::types::{FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
 use crate::version::{DeadSet, SegmentMeta, SegmentState, TableMeta, Values};
@@ -122,7 +123,9 @@ fn decide(env: &Env, part: &MemPart, separated: Separated) -> Result<Fate> {
             moved => return moved.map(Fate::Moves),
         }
     }
-    part.segment.sync()?;
+    if !planted("flush: values not synced") {
+        part.segment.sync()?;
+    }
     let [(_, meta)] = inputs;
     Ok(Fate::Stays(Box::new(meta)))
 }
@@ -157,6 +160,9 @@ fn write_run(
         retain.start_key();
         for entry in cursor.versions() {
             let kept = retain.keep(entry.seqno, entry.kind);
+            if planted("flush: deletes are left out") && entry.kind == Kind::Delete {
+                continue;
+            }
             separated.note(key, &entry, kept);
             if !kept {
                 continue;
@@ -260,9 +266,13 @@ impl Engine {
             flushed.discard(&self.env);
             return Err(error);
         }
+        if planted("flush: segment gone before the edit") {
+            obsolete::discard_segment(&self.env, part.segment.id());
+        }
         let mut change = Change::default();
         let run = files.state.next_run;
         let count = key_count(&files.state) as i64 + flushed.delta;
+        let count = if planted("flush: keys not counted") { 0 } else { count };
         change.edit.set_count(crate::types::DEFAULT_KEYSPACE, count.max(0) as u64);
         describe(part, flushed, run, &mut change);
         change.retired_parts.push(part.segment.id());

@@ -10,6 +10,7 @@ use super::state::{Engine, Env, lock};
 use crate::error::Result;
 use crate::filename::FileName;
 use crate::fs::{DirEntry, FileSystem, PathKind};
+use crate::planted::planted;
 use crate::types::FileNumber;
 
 /// Deletes the obsolete files that nobody holds. A file that cannot be deleted now is an orphan
@@ -53,7 +54,7 @@ pub(crate) fn discard_made(env: &Env, made: &[FileName]) {
 /// stay, and with them the directory. Goes on where an earlier call was cut short.
 pub(crate) fn delete_all(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
     let current = FileName::Current.path(dir);
-    if fs.kind(&current)? != PathKind::Absent {
+    if fs.kind(&current)? != PathKind::Absent && !planted("destroy: CURRENT stays") {
         fs.remove_file(&current)?;
     }
     fs.sync_dir(dir)?;

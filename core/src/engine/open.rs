@@ -31,6 +31,7 @@ use crate::filename::FileName;
 use crate::fs::{DirEntry, FileSystem, LockGuard, LockKind, memory_bytes};
 use crate::memtable::MemEntry;
 use crate::options::{IoMode, Options};
+use crate::planted::planted;
 use crate::table::{Table, TableAccess};
 use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
 use crate::version::{
@@ -67,6 +68,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         }
     };
     let highest = listing.iter().filter_map(|entry| FileName::parse(&entry.name)?.number()).max();
+    let highest = if planted("open: numbers of files begin anew") { None } else { highest };
     let next_file = state.next_file.max(highest.unwrap_or(0) + 1);
     let plan = options.plan(memory_bytes());
     let cache_bytes = options.cache_size_bytes.unwrap_or(plan.cache_bytes);
@@ -87,7 +89,7 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
     if env.table_access.direct {
         check_direct(&env, if new_database { FileName::Lock } else { FileName::Current })?;
     }
-    if new_database {
+    if new_database && !planted("open: no first commit") {
         obsolete::delete_unborn(&*env.fs, dir, &listing)?;
         commit_empty(&env, &mut state)?;
     }
@@ -247,6 +249,15 @@ fn replay_log(
 /// starts a new segment, and commits both as a new manifest.
 fn start(env: Env, guard: Box<dyn LockGuard>, mut found: Recovered) -> Result<Arc<Engine>> {
     let mut made = Vec::new();
+    if planted("open: the log goes before it is replaced") {
+        let flushed = |id: &SegmentId| found.state.segments[id].state == SegmentState::Flushed;
+        for id in found.segments.keys().filter(|id| !flushed(id)) {
+            obsolete::discard_segment(&env, *id);
+        }
+    }
+    if planted("open: sequence numbers begin anew") {
+        found.last_seqno = found.state.last_seqno;
+    }
     let committed = flush_recovered(&env, &mut found, &mut made).and_then(|()| {
         let (segment, meta) = env.create_segment(first_segment_size(&env, &found.state))?;
         made.push(FileName::Segment(segment.id()));

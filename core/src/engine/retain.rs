@@ -4,6 +4,7 @@
 //! snapshot sees. Invariant NOZOMBIE: a tombstone goes only together with everything older that it
 //! hides, and only where the caller has proved that nothing older lies elsewhere.
 
+use crate::planted::planted;
 use crate::types::{Kind, MAX_SEQNO, SeqNo};
 
 /// Decides over the versions of one key after the other, newest first.
@@ -22,6 +23,7 @@ impl Retain {
     /// `snapshots` in ascending order; `bottom` is the proof that tombstones may go.
     pub(crate) fn new(snapshots: Vec<SeqNo>, bottom: bool) -> Retain {
         debug_assert!(snapshots.is_sorted());
+        let snapshots = if planted("snapshots: none counts") { Vec::new() } else { snapshots };
         Retain { snapshots, bottom, newer: None, hidden: false }
     }
 

@@ -13,6 +13,7 @@ use crate::cache::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::head_of;
 use crate::memtable::{Inserted, MemEntry, Memtable};
+use crate::planted::planted;
 use crate::table::Table;
 use crate::types::{DEFAULT_KEYSPACE, FileNumber, Kind, SegmentId, SeqNo, ValuePointer};
 use crate::version::{SegmentState, TableMeta, VersionState};
@@ -143,6 +144,9 @@ impl Version {
                 open.push((Arc::clone(meta), Arc::clone(table)));
             }
             runs.push(Run::new(open));
+        }
+        if planted("runs: oldest first") {
+            runs.reverse();
         }
         let mut flushed = Vec::new();
         for (id, meta) in &state.segments {

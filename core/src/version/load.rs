@@ -16,6 +16,7 @@ use crate::coding::Decoder;
 use crate::error::{Error, Result};
 use crate::filename::FileName;
 use crate::fs::{Access, FileSystem, PathKind};
+use crate::planted::planted;
 use crate::types::FileNumber;
 
 /// What the live manifest says.
@@ -127,6 +128,7 @@ impl<'a> Replay<'a> {
     fn next_record(&self) -> Option<Record<'a>> {
         let record = Record::claimed(self.bytes, self.offset, self.salt)?;
         let whole = record.is_whole(self.bytes, self.offset, self.salt);
+        let whole = whole || planted("manifest: edit unchecked");
         (whole && record.previous == self.chain).then_some(record)
     }
 
@@ -171,6 +173,9 @@ impl<'a> Replay<'a> {
         // Each claim of a record costs a checksum over its length. Only a forged file has so many
         // that they cost more than this.
         let mut budget = self.bytes.len().saturating_mul(64);
+        if planted("manifest: what follows is ignored") {
+            return Ok(());
+        }
         for offset in (self.offset + 8..self.bytes.len()).step_by(8) {
             let Some(record) = Record::claimed(self.bytes, offset, self.salt) else { continue };
             if record_kind(record.kind).is_none() {

@@ -18,6 +18,7 @@ use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{File, FileSystem};
+use crate::planted::planted;
 use crate::types::FileNumber;
 
 /// Manifests grow by multiples of this.
@@ -54,8 +55,14 @@ impl Manifest {
         number: FileNumber,
         state: &VersionState,
     ) -> Result<Manifest> {
+        if planted("manifest: live before it is there") {
+            make_current(fs, dir, number)?;
+            return Manifest::write_new(fs, dir, number, state);
+        }
         let manifest = Manifest::write_new(fs, dir, number, state)?;
-        fs.sync_dir(dir)?;
+        if !planted("manifest: name not synced before CURRENT") {
+            fs.sync_dir(dir)?;
+        }
         make_current(fs, dir, number)?;
         Ok(manifest)
     }
@@ -119,7 +126,9 @@ impl Manifest {
         let file = fs.create(&FileName::Manifest(number).path(dir))?;
         file.allocate(size)?;
         file.write_at(&bytes, 0)?;
-        file.sync_data()?;
+        if !planted("manifest: not synced when new") {
+            file.sync_data()?;
+        }
         Ok(Manifest { file, number, salt, chain, base: end, end, size, poison: None })
     }
 
@@ -131,8 +140,10 @@ impl Manifest {
         }
         let size = (self.end + GROW_LEN + len + GROW_LEN).next_multiple_of(STEP);
         self.file.allocate(size)?;
-        let synced = self.file.sync_data();
-        self.poisoning(synced)?;
+        if !planted("manifest: grown without a sync") {
+            let synced = self.file.sync_data();
+            self.poisoning(synced)?;
+        }
         self.append_record(RecordKind::Grow, &size.to_le_bytes())?;
         self.size = size;
         Ok(())
@@ -141,7 +152,11 @@ impl Manifest {
     fn append_record(&mut self, kind: RecordKind, payload: &[u8]) -> Result<()> {
         let mut bytes = Vec::new();
         let checksum = Record::put(&mut bytes, self.salt, self.end, self.chain, (kind, payload))?;
-        let written = self.file.write_at(&bytes, self.end).and_then(|()| self.file.sync_data());
+        let written = self.file.write_at(&bytes, self.end);
+        let written = match planted("manifest: edit not synced") {
+            true => written,
+            false => written.and_then(|()| self.file.sync_data()),
+        };
         self.poisoning(written)?;
         self.chain = checksum;
         self.end += bytes.len() as u64;
@@ -159,6 +174,9 @@ impl Manifest {
     }
 
     fn poisoning(&mut self, outcome: Result<()>) -> Result<()> {
+        if planted("manifest: goes on after a failure") {
+            return outcome;
+        }
         outcome.inspect_err(|error| self.poison = Some(error.clone()))
     }
 }
@@ -168,8 +186,13 @@ pub(crate) fn make_current(fs: &dyn FileSystem, dir: &Path, number: FileNumber) 
     let temp = FileName::CurrentTemp(number).path(dir);
     let file = fs.create(&temp)?;
     file.write_at(encode_current(number).as_bytes(), 0)?;
-    file.sync_data()?;
+    if !planted("CURRENT: not synced") {
+        file.sync_data()?;
+    }
     let renamed = fs.rename(&temp, &FileName::Current.path(dir));
+    if planted("CURRENT: rename not synced") {
+        return renamed;
+    }
     renamed.and_then(|()| fs.sync_dir(dir)).map_err(|error| error.with_kind(ErrorKind::Poisoned))
 }
 

@@ -8,6 +8,7 @@ use crate::checksum::{checksum32, checksum64, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::MAX_ENCODED_KEY_LEN;
+use crate::planted::planted;
 use crate::types::{FileNumber, SegmentId, SeqNo};
 
 /// First bytes of a segment.
@@ -240,12 +241,15 @@ impl FrameHeader {
     #[inline]
     pub(crate) fn decode(bytes: &[u8], salt: u64, offset: u64) -> Option<(FrameHeader, u64)> {
         let mut decoder = Decoder::new(bytes);
-        if decoder.u64()? != salt {
+        let found = decoder.u64()?;
+        if found != salt && !planted("frame: any salt") {
             return None;
         }
         let sum = decoder.u64()?;
         let covered = decoder.take(FRAME_HEADER_LEN - 16)?;
-        if checksum64(covered, mix64(salt, offset)) != sum {
+        let right = |salt| checksum64(covered, mix64(salt, offset)) == sum;
+        let any_salt = planted("frame: any salt") && right(found);
+        if !right(salt) && !any_salt && !planted("frame: header unchecked") {
             return None;
         }
         let mut decoder = Decoder::new(covered);

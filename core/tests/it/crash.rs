@@ -15,10 +15,12 @@ use std::env;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use toykv::sim::{CrashPolicy, Effect, Fault, OpKind, Operation};
+use toykv::sim::{CrashPolicy, Effect, Fault, OpKind, Operation, SimDisk};
+use toykv::{Durability, Options};
 
-use crate::oracle::{check_disk, key_of, value_of};
+use crate::oracle::{Run, check_disk, key_of, value_of};
 use explore::{Effort, Tally, explore, explore_with};
 use recovery::{Depth, crash_in_recovery};
 use script::{Script, play};
@@ -41,7 +43,7 @@ fn named(name: &str) -> &'static Script {
 /// Does something with every script, on as many threads as there are processors.
 fn for_every_script<T: Send>(
     body: impl Fn(&Script) -> Result<T, String> + Sync,
-) -> Vec<(&'static Script, Result<T, String>)> {
+) -> Vec<Result<T, String>> {
     let (scripts, next, done) = (chosen(), AtomicUsize::new(0), Mutex::new(Vec::new()));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -49,7 +51,7 @@ fn for_every_script<T: Send>(
             scope.spawn(|| {
                 while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = body(script);
-                    done.lock().unwrap().push((*script, result));
+                    done.lock().unwrap().push(result);
                 }
             });
         }
@@ -58,14 +60,11 @@ fn for_every_script<T: Send>(
 }
 
 /// Adds up what was tried; panics with everything that was wrong.
-fn add_up(what: &str, results: Vec<(&Script, Result<Tally, String>)>) -> Tally {
+fn add_up(what: &str, results: Vec<Result<Tally, String>>) -> Tally {
     let (mut sum, mut wrong) = (Tally::default(), Vec::new());
-    for (script, result) in results {
+    for result in results {
         match result {
-            Ok(Tally { moments, images, states, .. }) => {
-                println!("{}: {moments} moments, {images} images, {states} states", script.name);
-                sum.add(result.unwrap());
-            }
+            Ok(tally) => sum.add(tally),
             Err(error) => wrong.push(error),
         }
     }
@@ -78,10 +77,16 @@ fn add_up(what: &str, results: Vec<(&Script, Result<Tally, String>)>) -> Tally {
 #[test]
 fn power_loss_at_every_moment() {
     let effort = match is_full() {
-        true => Effort { variants: 4, sample: None, random: 3 },
+        true => Effort { variants: 2, sample: None, random: 3 },
         false => Effort { variants: 3, sample: Some(330), random: 0 },
     };
-    let sum = add_up("power loss", for_every_script(|script| explore(script, &effort)));
+    let explored = for_every_script(|script| {
+        let tally = explore(script, &effort)?;
+        let Tally { moments, images, states, .. } = tally;
+        println!("{}: {moments} moments, {images} images, {states} states", script.name);
+        Ok(tally)
+    });
+    let sum = add_up("power loss", explored);
     // So that nobody makes the test quicker by looking at nothing.
     assert!(sum.states >= 20_000 || env::var_os("TOYKV_CRASH_SCRIPT").is_some());
 }
@@ -93,12 +98,29 @@ fn crash_within_recovery() {
         false => Depth { images: 2, doubles: 12, triples: 1 },
     };
     let results = for_every_script(|script| crash_in_recovery(script, &effort));
-    let sum = results
-        .into_iter()
-        .map(|(_, result)| result.unwrap())
-        .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let counts = results.into_iter().map(Result::unwrap);
+    let sum = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     println!("crash within recovery: {} double, {} triple crashes", sum.0, sum.1);
     assert!(sum.0 >= 2000 && sum.1 >= 1000 || env::var_os("TOYKV_CRASH_SCRIPT").is_some());
+}
+
+/// Polls until the background has synced, however long that takes.
+#[test]
+fn an_interval_write_is_durable_when_the_background_has_synced() {
+    let mut run = Run::new(SimDisk::new(), Options::new().sync_interval_ms(1));
+    run.open().unwrap();
+    let before = run.db().stats().syncs;
+    run.put(1, value_of(1, 100), Durability::Interval).unwrap();
+    let waited = Instant::now();
+    while run.db().stats().syncs == before {
+        assert!(waited.elapsed() < Duration::from_secs(120), "nothing is synced");
+        thread::sleep(Duration::from_millis(1));
+    }
+    // The count goes up when the sync is over, before its callers know.
+    run.disk.power_off();
+    run.drop_db();
+    let image = run.disk.crash_image(&CrashPolicy::DROP_ALL, 1);
+    check_disk(&image, &run.options, &run.history, 1).unwrap();
 }
 
 #[test]

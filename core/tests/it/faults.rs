@@ -154,8 +154,8 @@ impl Work {
         }
         self.poisoned = false;
         let history = &self.run.history;
-        check_db(self.run.db(), history, history.kept)
-            .map_err(|what| format!("after opening: {what}"))?;
+        let least = if self.reverts_pages { history.durable } else { history.kept };
+        check_db(self.run.db(), history, least).map_err(|what| format!("after opening: {what}"))?;
         let found = read_all(self.run.db())?;
         self.run.history = History::starting_with(found);
         Ok(())

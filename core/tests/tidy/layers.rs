@@ -13,8 +13,8 @@ const LAYERS: &[(usize, &[&str])] = &[
     (
         0,
         &[
-            "types", "error", "options", "coding", "compress", "checksum", "key", "prefetch",
-            "report", "budget",
+            "types", "error", "options", "coding", "compress", "checksum", "key", "planted",
+            "prefetch", "report", "budget",
         ],
     ),
     (1, &["fs", "filename", "cache"]),

@@ -86,6 +86,15 @@ impl Remains {
         bytes_of(self.durable_page(page))[bytes.clone()] == ZEROS[bytes] && written.next().is_none()
     }
 
+    /// Takes its unsynced pages from an earlier moment where they are the same, to save memory.
+    pub(super) fn share_pages(&mut self, before: &Remains) {
+        for (page, before) in self.seen.iter_mut().zip(&before.seen) {
+            if same(page, before) {
+                page.clone_from(before);
+            }
+        }
+    }
+
     /// The durable bytes of a page.
     pub(super) fn durable_page(&self, index: usize) -> &SharedPage {
         self.durable.get(index).unwrap_or(&None)

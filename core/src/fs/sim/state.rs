@@ -155,10 +155,20 @@ impl State {
 
     /// Keeps what is there now, if moments are recorded and the power is on.
     pub(super) fn note_moment(&mut self) {
-        if self.moments.is_some() && self.frozen.is_none() {
-            let moment = (self.mark, self.remains());
-            self.moments.get_or_insert_default().push(moment);
+        if self.moments.is_none() || self.frozen.is_some() {
+            return;
         }
+        let (mark, mut remains) = (self.mark, self.remains());
+        let moments = self.moments.get_or_insert_default();
+        if let (Some((_, before)), Some(files)) = (moments.last(), Arc::get_mut(&mut remains.files))
+        {
+            for (id, file) in files {
+                if let Some(before) = before.files.get(id) {
+                    file.share_pages(before);
+                }
+            }
+        }
+        moments.push((mark, remains));
     }
 
     /// The disk as the next process finds it when the power stays on.
