@@ -77,7 +77,7 @@ fn add_up(what: &str, results: Vec<Result<Tally, String>>) -> Tally {
 #[test]
 fn power_loss_at_every_moment() {
     let effort = match is_full() {
-        true => Effort { variants: 2, sample: None, random: 3 },
+        true => Effort { variants: 5, sample: None, random: 3 },
         false => Effort { variants: 3, sample: Some(330), random: 0 },
     };
     let explored = for_every_script(|script| {
