@@ -17,6 +17,8 @@ mod error;
 mod filename;
 #[path = "../src/fs/mod.rs"]
 mod fs;
+#[path = "../src/planted.rs"]
+mod planted;
 #[path = "../src/prefetch.rs"]
 mod prefetch;
 #[path = "../src/table/mod.rs"]

@@ -21,6 +21,8 @@ mod filename;
 mod fs;
 #[path = "../src/key.rs"]
 mod key;
+#[path = "../src/planted.rs"]
+mod planted;
 #[path = "../src/prefetch.rs"]
 mod prefetch;
 #[path = "../src/types.rs"]
