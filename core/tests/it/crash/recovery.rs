@@ -1,5 +1,5 @@
-//! Power loss within the recovery from power loss, two and three deep: however often recovery is cut
-//! short, what it reaches is the same state, and the directory does not grow.
+//! Power loss within the recovery from power loss, two and three deep: however often recovery is
+//! cut short, what it reaches is the same state, and the directory does not grow.
 //!
 //! Checks RECOV and SPACE.
 

@@ -129,7 +129,8 @@ scripts! {
     oversized_after_unsynced: BASE, [Put(0, 30, 41, SHORT, Process), Oversized(7, 40, &[2500]),
         Put(30, 50, 41, SHORT, Process)];
     oversized_again_and_again: BASE, [Rounds(3, &[Put(0, 10, 41, SHORT, Process),
-        Oversized(7, 40, &[2500]), Put(5, 15, 41, SHORT, Interval)]), Reopen, Delete(0, 3, 41, Sync)];
+        Oversized(7, 40, &[2500]), Put(5, 15, 41, SHORT, Interval)]), Reopen,
+        Delete(0, 3, 41, Sync)];
     oversized_of_many_tables: TABLES, [Put(0, 20, 41, MEDIUM, Mixed), Oversized(3, 100, &[900]),
         Compact];
     oversized_over_large_values: BASE, [Put(0, 20, 53, LONG, Process), Flush,
@@ -140,8 +141,8 @@ scripts! {
     // Collection of segments.
     collections: BASE, [Rounds(4, &[Put(0, 24, 24, &[1100, 2500], Mixed), Flush,
         Delete(0, 3, 24, Process)]), Gc, Reopen, Gc];
-    collections_again_and_again: BASE, [Rounds(4, &[Put(0, 20, 19, &[2500], Process), Flush, Compact,
-        Gc])];
+    collections_again_and_again: BASE, [Rounds(4, &[Put(0, 20, 19, &[2500], Process), Flush,
+        Compact, Gc])];
     collections_into_small_files: FILES, [Rounds(4, &[Put(0, 24, 29, &[1500], Process), Flush]),
         Compact, Gc, Delete(0, 9, 29, Process), Flush, Compact, Gc];
     collections_in_the_background: TIGHT, [Rounds(6, &[Put(0, 24, 29, &[2500], Process), Flush,
@@ -191,8 +192,8 @@ scripts! {
     reopens_of_several_segments: BASE, [Rounds(2, &[Put(0, 110, 97, &[900], Process), Reopen])];
     creation: BASE, [Put(0, 1, 9, SHORT, Process), Close];
     creation_at_sync: AT_SYNC, [Put(0, 1, 9, SHORT, Sync)];
-    destruction: BASE, [Put(0, 20, 41, LONG, Process), Flush, Put(20, 30, 41, SHORT, Process), Close,
-        Destroy];
+    destruction: BASE, [Put(0, 20, 41, LONG, Process), Flush, Put(20, 30, 41, SHORT, Process),
+        Close, Destroy];
     destruction_and_a_new_beginning: BASE, [Put(0, 20, 41, LONG, Sync), Flush, Close, Destroy, Open,
         Put(20, 30, 41, SHORT, Mixed), Flush];
 
