@@ -147,7 +147,7 @@ fn connections_where_nothing_moves_are_closed() {
     let server = start(|config| {
         config.grpc = Some(any_port());
         config.limits.grpc_connections = 2;
-        config.limits.idle_seconds = 1;
+        config.limits.idle_seconds = 4;
     });
     calls(async {
         // One that is quiet but answers the server's pings, and one that does not read on.

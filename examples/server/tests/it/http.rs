@@ -78,7 +78,7 @@ fn clients_that_never_read_or_never_ask_leave_the_port_to_others() {
         config.http = Some(any_port());
         config.limits.http_connections = 2;
         config.limits.send_seconds = 1;
-        config.limits.idle_seconds = 1;
+        config.limits.idle_seconds = 4;
     });
     let connect = || {
         let stream = TcpStream::connect(server.http.unwrap()).unwrap();
