@@ -14,7 +14,7 @@
 //! the same short environment and the same relative paths wherever it lies; the C library's copies
 //! are those of the oldest processors, with fixed limits, whatever the machine has; and no workload
 //! writes so much that a background thread has a part in it. What is left is the random hash seed
-//! of each database: under 0.2 %.
+//! of each database: under 0.4 %.
 
 use std::error::Error;
 use std::fmt::Write as _;
