@@ -83,7 +83,8 @@ interleavings: need-rust ## The engine's threads under a scheduler that tries th
 
 # Rust's own library is built with the sanitizer too, or it would see only half of every lock.
 tsan: need-rust ## The tests of several threads under ThreadSanitizer (needs nightly Rust and rust-src)
-	RUSTFLAGS=-Zsanitizer=thread TSAN_OPTIONS=halt_on_error=1 \
+	RUSTFLAGS=-Zsanitizer=thread \
+	    TSAN_OPTIONS='halt_on_error=1 suppressions=$(CURDIR)/core/tests/tsan.supp' \
 	    $(CARGO) +nightly test -Zbuild-std --target $(HOST) --target-dir $(TARGET)/tsan \
 	    --package toykv --features sim --lib --test it -- $(TSAN_TESTS)
 
