@@ -41,6 +41,8 @@ impl Engine {
     where
         I: Iterator<Item = BatchEntry<'a>> + Clone + Send + Sync,
     {
+        // Who cannot write hears it before anything is compressed or written.
+        self.writer()?;
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
         if size.least_segment_size() > self.env.plan.memtable_size_bytes {
             return self.write_large(entries, size.count(), options);

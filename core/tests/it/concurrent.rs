@@ -281,7 +281,7 @@ fn closed(result: toykv::Result<()>) {
 
 #[test]
 fn close_under_readers_and_writers_leaves_right_answers_or_closed() {
-    let mut random = Random::new(std::process::id().into());
+    let mut random = Random::new(number_from_env("TOYKV_SEED", 1));
     let dir = tempfile::tempdir().unwrap();
     for round in 0..number_from_env("TOYKV_CONCURRENT_CLOSES", 12) {
         let path = dir.path().join(round.to_string());

@@ -216,7 +216,7 @@ impl Oracle {
 
 /// Kills a child `rounds` times, half of them while it opens or early, half anywhere.
 fn kill_again_and_again(durability: &str, rounds: u64, most_operations: u64) {
-    let mut random = Random::new(std::process::id().into());
+    let mut random = Random::new(number_from_env("TOYKV_SEED", 1));
     let mut oracle = Oracle { seed: 0, model: Model::new(), count: 0, seqno: 0 };
     let mut dir = tempfile::tempdir().unwrap();
     for round in 0..rounds {
@@ -333,7 +333,7 @@ fn prefix_of(db: &Db, writer: usize) -> u64 {
 
 #[test]
 fn what_several_writers_heard_survives_kills() {
-    let mut random = Random::new(std::process::id().into());
+    let mut random = Random::new(number_from_env("TOYKV_SEED", 1));
     let dir = tempfile::tempdir().unwrap();
     drop(Db::open(dir.path(), &options(Durability::Process)).unwrap());
     let mut next = [0u64; WRITERS.len()];

@@ -154,6 +154,8 @@ fn writes_to_a_database_that_is_opened_for_reading() {
         db.delete(b"k").unwrap_err(),
         db.write(&batch).unwrap_err(),
         db.write(&large_batch()).unwrap_err(),
+        // Not "would stall": it never begins.
+        db.write_with(&large_batch(), &WriteOptions::new().no_wait(true)).unwrap_err(),
         db.write(&WriteBatch::new()).unwrap_err(),
         db.pop_first().unwrap_err(),
         db.pop_last().unwrap_err(),
