@@ -20,6 +20,10 @@ use crate::failure::{Exit, Failure, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// When a server that says nothing is asked whether it is there, and how long it may take.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How often a call that waits looks whether Ctrl-C was pressed.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
@@ -61,7 +65,10 @@ impl Grpc {
             Failure::usage(format!("{address:?} is no address: {}", causes(&error)))
         };
         let mut endpoint = Endpoint::from_shared(address.to_owned()).map_err(wrong)?;
-        endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+        endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         if address.starts_with("https://") {
             let mut tls = ClientTlsConfig::new().with_native_roots();
             if let Some(path) = &target.ca {
@@ -178,8 +185,11 @@ fn exit(code: Code) -> Exit {
         Code::DataLoss => Exit::Corruption,
         Code::Unauthenticated | Code::PermissionDenied => Exit::Refused,
         Code::Unimplemented => Exit::Unsupported,
-        Code::Aborted | Code::Cancelled | Code::DeadlineExceeded => Exit::Busy,
-        Code::Unavailable | Code::Unknown => Exit::Unreachable,
+        Code::Aborted => Exit::Busy,
+        // The connection ended, or nothing came in time.
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
+            Exit::Unreachable
+        }
         _ => Exit::Io,
     }
 }

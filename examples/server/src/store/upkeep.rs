@@ -4,6 +4,7 @@
 //! [`Job`], and ends at its next step when nobody does or the server ends.
 
 use std::ops::{Bound, ControlFlow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -82,15 +83,21 @@ impl Store {
         let (db, shutdown) = (self.db.clone(), Arc::clone(shutdown));
         let job = Job { reports, given_up: Arc::clone(&given_up) };
         let work = move || {
-            let outcome = run(&db, &what, &mut |progress| {
-                send.send_modify(|report| {
-                    report.done_bytes = progress.done_bytes;
-                    report.total_bytes = progress.total_bytes;
-                });
-                match given_up.load(Ordering::Relaxed) || shutdown.has_started() {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
+            let work = || {
+                run(&db, &what, &mut |progress| {
+                    send.send_modify(|report| {
+                        report.done_bytes = progress.done_bytes;
+                        report.total_bytes = progress.total_bytes;
+                    });
+                    match given_up.load(Ordering::Relaxed) || shutdown.has_started() {
+                        true => ControlFlow::Break(()),
+                        false => ControlFlow::Continue(()),
+                    }
+                })
+            };
+            // Whoever waits hears of an end in any case.
+            let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Poisoned, "the work panicked: the log says where"))
             });
             // Whoever hears of the end may begin the next.
             drop(busy);

