@@ -42,6 +42,8 @@ pub(crate) fn stop(engine: &Engine) {
     while shared.jobs > 0 {
         shared = wait(&engine.done, shared);
     }
+    // A window that nobody maps any more would keep the file of its segment after close.
+    shared.window_wanted = None;
 }
 
 /// Does one piece of work. A panic is a defect of the engine: it is told as an error.
