@@ -45,7 +45,7 @@ export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 .PHONY: bench bench-guard bench-peers bench-space bench-report bench-server bench-tools
 .PHONY: tools need-rust need-cc need-cxx need-python venv lib import_tree python
 .PHONY: test-format test-lint test-rust test-doc test-examples test-python test-demo test-bench
-.PHONY: test-server
+.PHONY: test-server fuzz fuzz-short
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -123,6 +123,12 @@ bench-space: bench-tools ## Disk, device bytes, 4 KiB values, compression, littl
 bench-report: bench-tools ## examples/bench/RESULTS.md and its plots from the last bench-peers
 	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
 	    report $(BENCH_ARGS)
+
+fuzz-short: need-rust ## A minute of fuzzing for every decoder (needs nightly Rust and cargo-fuzz)
+	core/fuzz/run.sh 60
+
+fuzz: need-rust ## The same for FUZZ_SECONDS each, an hour if not told otherwise
+	core/fuzz/run.sh $(or $(FUZZ_SECONDS),3600)
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

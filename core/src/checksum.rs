@@ -9,6 +9,26 @@ pub(crate) fn checksum64(bytes: &[u8], seed: u64) -> u64 {
     xxh3_64_with_seed(bytes, seed)
 }
 
+/// [`checksum64`] of bytes that come one after the other.
+pub(crate) struct Streaming(xxhash_rust::xxh3::Xxh3);
+
+impl Streaming {
+    /// Nothing so far, under `seed`.
+    pub(crate) fn new(seed: u64) -> Streaming {
+        Streaming(xxhash_rust::xxh3::Xxh3::with_seed(seed))
+    }
+
+    /// Adds bytes.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of what was added.
+    pub(crate) fn digest(&self) -> u64 {
+        self.0.digest()
+    }
+}
+
 /// The lower half of [`checksum64`].
 #[inline]
 pub(crate) fn checksum32(bytes: &[u8], seed: u64) -> u32 {

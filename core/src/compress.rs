@@ -77,6 +77,32 @@ pub(crate) fn decompress(compression: Compression, bytes: &[u8], out: &mut [u8])
     len == Some(out.len())
 }
 
+/// Appends what `bytes` are the compressed form of, of which no length is known but that it is at
+/// most [`MAX_COMPRESSED_LEN`]; false when they are none.
+pub(crate) fn decompress_all(compression: Compression, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    // Doubled until it fits: nothing says how much it will be.
+    let mut room = (64 << 10).min(MAX_COMPRESSED_LEN);
+    loop {
+        out.resize(start + room, 0);
+        let target = out.get_mut(start..).unwrap_or_default();
+        let len = match compression {
+            Compression::None => None,
+            Compression::Lz4 => lz4::decompress_into(bytes, target).ok(),
+            Compression::Zstd => decompress_zstd(bytes, target),
+        };
+        if let Some(len) = len {
+            out.truncate(start + len);
+            return true;
+        }
+        if room >= MAX_COMPRESSED_LEN {
+            out.truncate(start);
+            return false;
+        }
+        room = (room * 4).min(MAX_COMPRESSED_LEN);
+    }
+}
+
 fn decompress_zstd(bytes: &[u8], out: &mut [u8]) -> Option<usize> {
     DECOMPRESSOR.with_borrow_mut(|kept| {
         if kept.is_none() {

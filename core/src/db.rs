@@ -270,6 +270,11 @@ impl Db {
         self.handle.engine().explain_space()
     }
 
+    /// What clones share.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     fn pop(&self, first: bool, options: &WriteOptions) -> Result<Option<(Vec<u8>, Value)>> {
         let take = |key: &[u8], found: &Found<'_>| (key.to_vec(), Value::new(found));
         self.handle.engine().pop(first, options, take)
@@ -303,7 +308,7 @@ impl crate::fs::sim::SimDisk {
 }
 
 /// A callback of the user as the engine calls it.
-fn telling(
+pub(crate) fn telling(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> impl FnMut(u64, u64) -> ControlFlow<()> {
     |done_bytes, total_bytes| {

@@ -48,6 +48,9 @@ mod engine;
 
 mod db;
 mod handle;
+#[cfg(any(test, feature = "sim"))]
+mod hostile;
+mod repair;
 mod scan;
 mod snapshot;
 mod value;
@@ -62,13 +65,16 @@ pub mod sim {
         CrashPolicy, Effect, Fault, Filler, Keep, Moment, OpKind, Operation, SimDisk, Sizes, Times,
         Unit,
     };
+    pub use crate::hostile::{Part, mend};
 }
 
 pub use batch::WriteBatch;
 pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Durability, IoMode, OptionInfo, Options, WriteOptions};
-pub use report::{Health, Progress, SnapshotSpace, Space, StatNumber, Stats};
+pub use report::{
+    DamageReport, Finding, Health, Progress, SnapshotSpace, Space, StatNumber, Stats,
+};
 pub use scan::{Entry, Scan, ScanOptions};
 pub use snapshot::Snapshot;
 pub use types::{Compression, FileNumber, MAX_KEY_LEN, MAX_VALUE_LEN, SegmentId, SeqNo};

@@ -1,6 +1,8 @@
 //! What a database reports about itself and about long calls (layer L0): plain values.
 
-use crate::error::Error;
+use std::path::PathBuf;
+
+use crate::error::{Error, ErrorKind};
 use crate::types::SeqNo;
 
 /// How far a long call has come.
@@ -11,6 +13,89 @@ pub struct Progress {
     pub done_bytes: u64,
     /// Bytes to do, estimated.
     pub total_bytes: u64,
+}
+
+/// One place of damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+    /// No key before this one is concerned; `None` when that is not known.
+    pub first_key: Option<Vec<u8>>,
+    /// No key behind this one is.
+    pub last_key: Option<Vec<u8>>,
+    /// How many records are concerned, versions and tombstones counted; `None` when that is not
+    /// known.
+    pub records: Option<u64>,
+}
+
+/// What a search for damage, or a salvage, found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamageReport {
+    /// In the order in which they were met; at most 10 000.
+    pub findings: Vec<Finding>,
+    /// How many there were beyond those.
+    pub omitted_findings: u64,
+    /// Files that were looked at.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Of verify and scrub: records that were read and are intact. Of salvage: keys that the new
+    /// database has.
+    pub records: u64,
+}
+
+/// More findings are only counted.
+const MOST_FINDINGS: usize = 10_000;
+
+impl DamageReport {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, finding: Finding) {
+        let known = |own: &Finding| own.path == finding.path && own.offset == finding.offset;
+        if self.findings.iter().rev().take(64).any(known) {
+            return;
+        }
+        match self.findings.len() < MOST_FINDINGS {
+            true => self.findings.push(finding),
+            false => self.omitted_findings += 1,
+        }
+    }
+}
+
+impl Finding {
+    /// What an error says that tells of damage; other errors come back.
+    pub(crate) fn of(error: Error, fallback: &std::path::Path) -> Result<Finding, Error> {
+        let unreadable = error.kind() == ErrorKind::Io && error.os_error() == Some(5);
+        if !unreadable
+            && !matches!(error.kind(), ErrorKind::Corruption | ErrorKind::UnsupportedFormat)
+        {
+            return Err(error);
+        }
+        Ok(Finding {
+            path: error.path().unwrap_or(fallback).to_path_buf(),
+            offset: error.offset().unwrap_or(0),
+            what: error.message().to_owned(),
+            first_key: None,
+            last_key: None,
+            records: None,
+        })
+    }
+
+    /// The same, concerning the encoded keys from `first` to `last`.
+    pub(crate) fn within(self, first: &[u8], last: &[u8]) -> Finding {
+        let user = |key: &[u8]| crate::key::split(key).map(|(_, key)| key.to_vec());
+        Finding { first_key: user(first), last_key: user(last), ..self }
+    }
 }
 
 /// What stands in the way of writes, if anything.

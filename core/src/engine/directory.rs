@@ -94,6 +94,14 @@ pub(crate) fn not_found(dir: &Path) -> Error {
     Error::new(ErrorKind::NotFound, format!("{} holds no database", dir.display()))
 }
 
+/// Refuses a directory that holds any file of a database, for who makes a new one.
+pub(crate) fn refuse_files(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    if !holds_files(fs, dir)? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Exists, format!("{} already holds a database", dir.display())))
+}
+
 /// Whether there is a database in `dir`, or what is left of one that is being destroyed.
 pub(crate) fn holds_files(fs: &dyn FileSystem, dir: &Path) -> Result<bool> {
     match fs.kind(dir)? {

@@ -31,6 +31,8 @@ mod rest;
 mod retain;
 mod rewrite;
 mod run_writer;
+mod salvage;
+mod scrub;
 mod space;
 mod stall;
 mod state;
@@ -42,9 +44,12 @@ mod write_large;
 mod writer;
 
 pub(crate) use cursor::TreeCursor;
+pub(crate) use directory::refuse_files;
 #[cfg(any(test, feature = "sim"))]
 pub use hooks::Intervention;
 pub(crate) use lookup::{Found, Owner};
 pub(crate) use open::{destroy, open};
+pub(crate) use salvage::salvage;
+pub(crate) use scrub::verify;
 pub(crate) use state::Engine;
 pub(crate) use view::View;

@@ -87,7 +87,8 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         },
     };
     if env.table_access.direct {
-        check_direct(&env, if new_database { FileName::Lock } else { FileName::Current })?;
+        let name = if new_database { FileName::Lock } else { FileName::Current };
+        check_direct(&*env.fs, &name.path(&env.dir))?;
     }
     if new_database && !planted("open: no first commit") {
         obsolete::delete_unborn(&*env.fs, dir, &listing)?;
@@ -106,8 +107,10 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
 }
 
 /// Unsupported, naming the file, where files cannot be read past the page cache.
-fn check_direct(env: &Env, name: FileName) -> Result<()> {
-    env.fs.open_direct(&name.path(&env.dir))?.read_at(&mut [0], 0)
+fn check_direct(fs: &dyn FileSystem, path: &Path) -> Result<()> {
+    let file = fs.open_direct(path)?;
+    // The words in LOCK are missing where the system does not tell when processes began.
+    if file.size()? == 0 { Ok(()) } else { file.read_at(&mut [0], 0) }
 }
 
 /// Makes the empty state of a new database the live one before it has any segment or table: when
@@ -459,4 +462,22 @@ pub(crate) fn destroy(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
     obsolete::delete_all(fs, dir)?;
     drop(guard);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::sim::SimDisk;
+
+    #[test]
+    fn a_lock_file_without_words_is_no_reason_to_refuse_direct_reads() {
+        let (disk, path) = (SimDisk::new(), Path::new("LOCK"));
+        for words in [&b""[..], b"pid 1"] {
+            disk.write_file(path, words).unwrap();
+            check_direct(&disk, path).unwrap();
+        }
+        disk.refuse_direct();
+        let refused = check_direct(&disk, path).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    }
 }

@@ -156,7 +156,7 @@ impl Footer {
 
     /// The format version and the footer's body, for every version: the trailer says how long the
     /// footer is and has its checksum. `None` when damaged.
-    fn body(end: &[u8]) -> Option<(u32, &[u8])> {
+    pub(super) fn body(end: &[u8]) -> Option<(u32, &[u8])> {
         let (rest, trailer) = end.split_at_checked(end.len().checked_sub(TRAILER_LEN)?)?;
         let mut trailer = Decoder::new(trailer);
         let (checksum, version, len) = (trailer.u64()?, trailer.u32()?, trailer.u32()?);
@@ -170,7 +170,7 @@ impl Footer {
     }
 
     /// The check word of the hash seed, and what the body says.
-    fn decode(body: &[u8]) -> Option<(u64, Footer)> {
+    pub(super) fn decode(body: &[u8]) -> Option<(u64, Footer)> {
         let mut d = Decoder::new(body);
         let (number, salt, check) = (d.u64()?, d.u64()?, d.u64()?);
         let mut footer = Footer {

@@ -201,7 +201,6 @@ impl Parts {
     }
 
     /// Checks the block in a cell again, whether it was checked before or not.
-    #[cfg(test)]
     pub(super) fn reload(&self, cell: usize) -> Result<()> {
         let Some(from) = self.elsewhere() else { return self.recheck_block(cell) };
         let place = if self.is_packed() { self.place(cell)? } else { self.grid_place(cell)? };

@@ -10,7 +10,7 @@
 /// Bytes of a line.
 pub(super) const LINE_LEN: usize = 64;
 /// Entries of a line.
-const SLOTS: usize = 12;
+pub(super) const SLOTS: usize = 12;
 /// Lines after the home line that may hold a key of it.
 const REACH: usize = 7;
 /// Percentage of the slots that is filled.
@@ -35,6 +35,11 @@ pub(super) fn home_lines(keys: u64) -> u64 {
 /// Bytes of a locator with so many home lines.
 pub(super) fn size_bytes(lines: u64) -> u64 {
     (lines + REACH as u64) * LINE_LEN as u64
+}
+
+/// All lines of a locator with so many home lines.
+pub(super) fn line_count(lines: u64) -> usize {
+    lines as usize + REACH
 }
 
 /// The home line of a key.

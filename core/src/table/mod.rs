@@ -18,6 +18,8 @@ mod block_builder;
 mod builder;
 mod elsewhere;
 mod format;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod hostile;
 mod index;
 mod iterator;
 mod loaded;
@@ -29,12 +31,14 @@ mod reader;
 mod search;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
 mod verify;
+mod wreck;
 
 pub(crate) use builder::{TableBuilder, TableParams};
 pub(crate) use iterator::{IterMode, TableIter};
 pub(crate) use reader::{Table, TableAccess};
+pub(crate) use verify::Watch;
+pub(crate) use wreck::{Wreck, WreckEntry};
 
 #[cfg(test)]
 pub(crate) use tests::documented;

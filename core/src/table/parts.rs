@@ -270,19 +270,24 @@ impl Parts {
         bytes.ok_or_else(|| self.corrupt(range.start, "table is too short"))
     }
 
-    /// Checks every checksum but those of blocks, whether it was checked before or not.
-    #[cfg(test)]
-    pub(super) fn recheck(&self) -> Result<()> {
-        for page in 0..(self.layout.locator_end - self.layout.data_end).div_ceil(PAGE) {
-            self.verify_page(page)?;
-        }
+    /// Pages of the locator.
+    pub(super) fn page_count(&self) -> usize {
+        (self.layout.locator_end - self.layout.data_end).div_ceil(PAGE)
+    }
+
+    /// Checks a page of the locator, whether it was checked before or not.
+    pub(super) fn recheck_page(&self, page: usize) -> Result<()> {
+        self.verify_page(page)
+    }
+
+    /// Checks index and tail, whether they were checked before or not.
+    pub(super) fn recheck_index(&self) -> Result<()> {
         let index = self.layout.locator_end..self.layout.index_end;
         self.verify_index(self.bytes(index)?)?;
         self.check_tail()
     }
 
     /// As block_in_cell, checking it again.
-    #[cfg(test)]
     pub(super) fn recheck_block(&self, cell: usize) -> Result<()> {
         self.verify_block(cell)
     }

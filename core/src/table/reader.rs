@@ -43,7 +43,6 @@ pub(crate) struct Table {
     pub(super) seqno_base: SeqNo,
     /// Home lines of the locator.
     lines: u64,
-    #[cfg(test)]
     pub(super) hash_seed: u64,
     fs: Arc<dyn FileSystem>,
 }
@@ -94,20 +93,17 @@ impl Table {
             index,
             seqno_base,
             lines,
-            #[cfg(test)]
             hash_seed,
             fs,
         })
     }
 
     /// The smallest encoded key.
-    #[cfg(test)]
     pub(crate) fn smallest(&self) -> &[u8] {
         self.parts.smallest()
     }
 
     /// The largest encoded key.
-    #[cfg(test)]
     pub(crate) fn largest(&self) -> &[u8] {
         self.parts.largest()
     }

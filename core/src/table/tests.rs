@@ -14,10 +14,10 @@ use super::reader::TableEntry;
 use crate::cache::{Bytes, Cache};
 use crate::checksum::hash_key;
 use crate::compress::Codec;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::fs::sim::SimDisk;
-use crate::table::{IterMode, Table, TableAccess, TableBuilder, TableIter, TableParams};
+use crate::table::{IterMode, Table, TableAccess, TableBuilder, TableIter, TableParams, Watch};
 use crate::types::{Compression, Kind, SeqNo};
 
 const SEED: u64 = 0x5eed;
@@ -31,6 +31,30 @@ struct Item {
     seqno: SeqNo,
     kind: Kind,
     value: Vec<u8>,
+}
+
+/// Ends a check at the first damage.
+struct First;
+
+impl Watch for First {
+    fn read(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn entry(&mut self, _: &[u8], _: Kind, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn damage(&mut self, error: Error, _: &[u8], _: &[u8], _: Option<u64>) -> Result<()> {
+        Err(error)
+    }
+}
+
+impl Table {
+    /// Checks everything; the first thing that is wrong is the error.
+    fn verify(self: &Arc<Table>) -> Result<()> {
+        self.inspect(&mut First).map(drop)
+    }
 }
 
 fn item(key: impl AsRef<[u8]>, seqno: SeqNo, value: impl AsRef<[u8]>) -> Item {

@@ -49,7 +49,7 @@ pub(crate) fn load(fs: &dyn FileSystem, dir: &Path) -> Result<Option<Loaded>> {
 }
 
 /// The number of the live manifest; `None` when there is no database.
-fn read_current(fs: &dyn FileSystem, dir: &Path) -> Result<Option<FileNumber>> {
+pub(super) fn read_current(fs: &dyn FileSystem, dir: &Path) -> Result<Option<FileNumber>> {
     let path = FileName::Current.path(dir);
     let bad = |what: &str| Error::corruption(&path, 0, what);
     match fs.kind(&path)? {

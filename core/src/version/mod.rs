@@ -6,6 +6,8 @@
 
 mod dead;
 mod edit;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod hostile;
 mod invariants;
 mod layout;
 mod load;
@@ -13,6 +15,7 @@ mod manifest;
 mod meta;
 mod run;
 mod state;
+mod wreck;
 
 pub(crate) use dead::DeadSet;
 pub(crate) use edit::VersionEdit;
@@ -21,6 +24,7 @@ pub(crate) use manifest::{Manifest, make_current};
 pub(crate) use meta::{RunId, SegmentMeta, SegmentState, TableMeta, Values};
 pub(crate) use run::{KeyRange, RunMeta};
 pub(crate) use state::VersionState;
+pub(crate) use wreck::load_wreck;
 
 #[cfg(test)]
 mod samples;

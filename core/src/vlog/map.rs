@@ -117,7 +117,7 @@ impl OffsetMap {
     /// The entries of a page, verified when first used.
     #[inline]
     fn page(&self, page: usize) -> Result<&[[u8; 8]]> {
-        let offset = self.start + page as u64 * PAGE;
+        let offset = self.start.saturating_add(page as u64 * PAGE);
         let bytes = self.file.region.get(offset as usize, PAGE as usize);
         let bytes = bytes.ok_or_else(|| self.corrupt(offset, "offset map cut short"))?;
         let bit = 1 << (page % 64);

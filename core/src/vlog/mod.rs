@@ -9,8 +9,11 @@
 //! change; a frame is found by replay only if it and all frames before it are whole.
 
 mod ahead;
+mod check;
 mod format;
 mod frame;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod hostile;
 mod identify;
 mod map;
 mod packed;
@@ -18,20 +21,21 @@ mod replay;
 mod rewrite;
 mod segment;
 mod values;
+mod wreck;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::check_log;
 pub(crate) use format::{RewrittenIdentity, SegmentIdentity, record_len};
 pub(crate) use frame::FrameSize;
 pub(crate) use packed::pack;
 pub(crate) use replay::replay;
 pub(crate) use rewrite::Rewriter;
 pub(crate) use segment::{OpenFor, Prefill, Segment};
-pub(crate) use values::Source;
-#[cfg(any(test, feature = "sim"))]
-pub(crate) use values::for_each_value;
+pub(crate) use values::{Source, for_each_value};
+pub(crate) use wreck::SegmentWreck;
 pub(crate) use writer::{LogWriter, Stamp, Store};
 
 #[cfg(test)]

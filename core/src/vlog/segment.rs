@@ -177,6 +177,19 @@ impl Segment {
         Ok(maps.into_iter().map(open).collect())
     }
 
+    /// Opens a file as segment `id` whatever its header says and however long it is.
+    pub(super) fn open_unchecked(
+        fs: &dyn FileSystem,
+        path: &Path,
+        id: SegmentId,
+        salt: u64,
+    ) -> Result<Segment> {
+        let file = fs.open(path)?;
+        let identity = SegmentIdentity { id, salt, db_id: 0, size_bytes: file.size()? };
+        let region = file.map(map_len(&identity)?, Access::Random)?;
+        Ok(Segment::sealed(identity, Arc::new(path.to_path_buf()), region, None))
+    }
+
     fn sealed(
         identity: SegmentIdentity,
         path: Arc<PathBuf>,
@@ -269,6 +282,19 @@ impl Segment {
             self.verify(offset, place, &record)?;
         }
         self.check_pointed(offset, &record, key, value_len)
+    }
+
+    /// The value of the record of address `offset`, if that lies at `place`; verified.
+    pub(super) fn value_at(
+        &self,
+        offset: u64,
+        place: u64,
+        key: &[u8],
+        len: u32,
+    ) -> Result<Bytes<'_>> {
+        let record = self.raw_record(place)?;
+        self.verify(offset, place, &record)?;
+        self.check_pointed(offset, &record, key, len)
     }
 
     /// As pointed_value, for who wants a part of the value only: a long record is not verified,

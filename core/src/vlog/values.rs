@@ -35,8 +35,7 @@ pub(crate) fn for_each_value<D: Iterator<Item = u32>>(
     visit: &mut dyn FnMut(u32, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let Source { segment, least_len, end, dead } = source;
-    let file = fs.open(segment.path())?;
-    let pieces = Pieces { file, size: segment.identity().size_bytes, start: 0, bytes: Vec::new() };
+    let pieces = Pieces::open(fs, segment)?;
     let mut walk = Walk { segment, pieces, dead: dead.peekable(), visit };
     match segment.map() {
         Some(map) => {
@@ -69,7 +68,7 @@ impl<D: Iterator<Item = u32>> Walk<'_, D> {
             let header = bytes.and_then(|b| FrameHeader::decode(b, segment.identity().salt, at));
             let (header, _) = header.ok_or_else(|| segment.corrupt(at, "no frame is here"))?;
             at += FRAME_HEADER_LEN as u64;
-            let frame_end = at + header.payload_len;
+            let frame_end = at.saturating_add(header.payload_len);
             for _ in 0..header.count {
                 at += self.meet((at / 8) as u32, at, least_len)?;
             }
@@ -104,7 +103,7 @@ impl<D: Iterator<Item = u32>> Walk<'_, D> {
 }
 
 /// A file read in pieces, mostly in order.
-struct Pieces {
+pub(super) struct Pieces {
     file: Arc<dyn File>,
     size: u64,
     start: u64,
@@ -112,8 +111,14 @@ struct Pieces {
 }
 
 impl Pieces {
+    /// Of the file of a segment.
+    pub(super) fn open(fs: &dyn FileSystem, segment: &Segment) -> Result<Pieces> {
+        let file = fs.open(segment.path())?;
+        Ok(Pieces { file, size: segment.identity().size_bytes, start: 0, bytes: Vec::new() })
+    }
+
     /// `len` bytes from `offset`; `None` beyond the end. Memory grows to the longest record.
-    fn get(&mut self, offset: u64, len: u64) -> Result<Option<&[u8]>> {
+    pub(super) fn get(&mut self, offset: u64, len: u64) -> Result<Option<&[u8]>> {
         let Some(end) = offset.checked_add(len).filter(|&end| end <= self.size) else {
             return Ok(None);
         };

@@ -12,7 +12,7 @@ use toykv::{Compression, Db, Durability, Error, ErrorKind, Options};
 
 use crate::oracle::{Dice, History, Map, PATH, Run, key_of, read_all, value_of};
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options::new()
         .durability(Durability::Process)
         .memtable_size_bytes(64 << 10)
@@ -21,9 +21,9 @@ fn options() -> Options {
 
 /// A small closed database with everything in it: tables, a segment with large values that tables
 /// point to, a log that is not flushed, and deletes.
-struct Sample {
-    files: Vec<(PathBuf, Vec<u8>)>,
-    state: Map,
+pub(crate) struct Sample {
+    pub(crate) files: Vec<(PathBuf, Vec<u8>)>,
+    pub(crate) state: Map,
 }
 
 impl Sample {
@@ -54,7 +54,7 @@ impl Sample {
     }
 
     /// A new disk with these files.
-    fn disk(&self) -> SimDisk {
+    pub(crate) fn disk(&self) -> SimDisk {
         let disk = SimDisk::new();
         // Makes the directory, too.
         drop(disk.open_db(PATH, &options()).unwrap());
@@ -68,7 +68,7 @@ impl Sample {
     }
 
     /// What a database says after damage, in every way of reading.
-    fn judge(&self, disk: &SimDisk) -> Result<Answer, String> {
+    pub(crate) fn judge(&self, disk: &SimDisk) -> Result<Answer, String> {
         let read_only = options().read_only(true);
         let first = self.answer(disk.open_db(PATH, &read_only))?;
         let second = self.answer(disk.open_db(PATH, &options().create_if_missing(false)))?;
@@ -76,7 +76,7 @@ impl Sample {
         if second == Answer::Same { Ok(first) } else { Ok(second) }
     }
 
-    fn answer(&self, opened: toykv::Result<Db>) -> Result<Answer, String> {
+    pub(crate) fn answer(&self, opened: toykv::Result<Db>) -> Result<Answer, String> {
         let db = match opened {
             Ok(db) => db,
             Err(error) => return refusal(&error),
@@ -109,13 +109,13 @@ impl Sample {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Same,
     Refused,
 }
 
 /// The errors that damage may have.
-fn refusal(error: &Error) -> Result<Answer, String> {
+pub(crate) fn refusal(error: &Error) -> Result<Answer, String> {
     let located = error.path().is_some() && error.offset().is_some();
     match error.kind() {
         ErrorKind::Corruption if located => Ok(Answer::Refused),
@@ -136,7 +136,7 @@ fn judge(sample: &Sample, what: &str, damage: impl FnOnce(&SimDisk)) -> Answer {
     }
 }
 
-fn is_lock(path: &Path) -> bool {
+pub(crate) fn is_lock(path: &Path) -> bool {
     path.ends_with("LOCK")
 }
 

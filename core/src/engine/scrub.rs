@@ -1,0 +1,335 @@
+//! Searching for damage (layer L5): in a closed directory, and in an open database.
+//!
+//! Invariant: what a read, a collection or the next open would refuse is found. Every file is
+//! opened anew, since what is open already remembers what it has checked. Nothing is changed.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::state::{Engine, closed_error, lock};
+use super::view::View;
+use crate::cache::Cache;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filename::FileName;
+use crate::fs::{FileSystem, LockKind, PathKind};
+use crate::report::{DamageReport, Finding};
+use crate::table::{Table, TableAccess, Watch};
+use crate::types::{Kind, SegmentId, ValuePointer};
+use crate::version::{self, SegmentMeta, SegmentState, TableMeta, VersionState};
+use crate::vlog::{
+    OpenFor, RewrittenIdentity, Segment, SegmentIdentity, Source, check_log, for_each_value, replay,
+};
+
+/// Told of bytes that were read, and of all there are; may wait; an error ends the search.
+pub(crate) type Pace<'a> = &'a mut dyn FnMut(u64, u64) -> Result<()>;
+
+/// Bytes of decoded blocks that a search keeps.
+const CACHE_BYTES: u64 = 4 << 20;
+
+/// A search under way.
+struct Search<'a> {
+    fs: Arc<dyn FileSystem>,
+    dir: &'a Path,
+    access: TableAccess,
+    state: &'a VersionState,
+    segments: HashMap<SegmentId, Arc<Segment>>,
+    /// Segments of the state that could not be opened.
+    unopened: Vec<SegmentId>,
+    total: u64,
+    report: DamageReport,
+    pace: Pace<'a>,
+}
+
+/// Searches the database in `dir`, which nobody may write meanwhile. NotFound when there is none.
+pub(crate) fn verify(fs: Arc<dyn FileSystem>, dir: &Path, pace: Pace<'_>) -> Result<DamageReport> {
+    if fs.kind(dir)? != PathKind::Directory {
+        return Err(not_found(dir));
+    }
+    let _guard = fs.lock(&FileName::Lock.path(dir), LockKind::Shared)?;
+    let state = match version::load(&*fs, dir) {
+        Ok(Some(loaded)) => loaded.state,
+        Ok(None) => return Err(not_found(dir)),
+        Err(error) => {
+            let mut report = DamageReport::default();
+            report.add(Finding::of(error, dir)?);
+            return Ok(report);
+        }
+    };
+    let mut search = Search::new(fs, dir, &state, pace);
+    search.open_segments()?;
+    search.tables()?;
+    search.values()?;
+    search.log()?;
+    Ok(search.report)
+}
+
+fn not_found(dir: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{} holds no database", dir.display()))
+}
+
+impl<'a> Search<'a> {
+    fn new(
+        fs: Arc<dyn FileSystem>,
+        dir: &'a Path,
+        state: &'a VersionState,
+        pace: Pace<'a>,
+    ) -> Search<'a> {
+        let tables: u64 = state.tables().map(|meta| meta.size_bytes).sum();
+        let values: u64 = state.segments.values().map(SegmentMeta::live_bytes).sum();
+        let access = TableAccess { cache: Arc::new(Cache::new(CACHE_BYTES)), direct: false };
+        Search {
+            fs,
+            dir,
+            access,
+            state,
+            segments: HashMap::new(),
+            unopened: Vec::new(),
+            total: tables + values,
+            report: DamageReport::default(),
+            pace,
+        }
+    }
+
+    /// Notes damage that concerns all of a file.
+    fn found(&mut self, error: Error, path: &Path, records: Option<u64>) -> Result<()> {
+        self.report.add(Finding { records, ..Finding::of(error, path)? });
+        Ok(())
+    }
+
+    fn open_segments(&mut self) -> Result<()> {
+        for meta in self.state.segments.values() {
+            if self.segments.contains_key(&meta.id) || self.unopened.contains(&meta.id) {
+                continue;
+            }
+            let path = FileName::Segment(meta.file).path(self.dir);
+            self.report.files += 1;
+            let here = self.state.segments.values().filter(|own| own.file == meta.file);
+            let ids: Vec<SegmentId> = here.clone().map(|own| own.id).collect();
+            let opened = self.open_segment(meta, &path, &ids);
+            let live = here.map(SegmentMeta::live_count).sum();
+            match opened {
+                Ok(segments) => self.segments.extend(segments),
+                Err(error) => {
+                    self.unopened.extend(&ids);
+                    self.found(error, &path, Some(live).filter(|count| *count > 0))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The segments `ids`, which are those of the state in this file.
+    fn open_segment(
+        &self,
+        meta: &SegmentMeta,
+        path: &Path,
+        ids: &[SegmentId],
+    ) -> Result<Vec<(SegmentId, Arc<Segment>)>> {
+        let SegmentMeta { id, file, salt, size_bytes, .. } = *meta;
+        let db_id = self.state.db_id;
+        let mut found = if file == id {
+            let identity = SegmentIdentity { id, salt, db_id, size_bytes };
+            let purpose = match meta.state {
+                SegmentState::Flushed => OpenFor::Values,
+                SegmentState::Registered => OpenFor::Replay,
+            };
+            vec![Segment::open(&*self.fs, path, identity, purpose)?]
+        } else {
+            let identity = RewrittenIdentity { file, salt, db_id, size_bytes };
+            Segment::open_rewritten(&*self.fs, path, identity)?
+        };
+        found.retain(|segment| ids.contains(&segment.id()));
+        if found.len() != ids.len() {
+            return Err(Error::corruption(path, 0, "a rewritten segment is not in its file"));
+        }
+        Ok(found.into_iter().map(|segment| (segment.id(), Arc::new(segment))).collect())
+    }
+
+    fn tables(&mut self) -> Result<()> {
+        let state = self.state;
+        for meta in state.tables() {
+            self.report.files += 1;
+            let path = FileName::Table(meta.number).path(self.dir);
+            match self.open_table(meta, &path) {
+                Ok(table) => {
+                    let intact = Arc::new(table).inspect(&mut TableWatch(self))?;
+                    self.report.records += intact;
+                }
+                Err(error) => {
+                    let finding = Finding::of(error, &path)?;
+                    let finding = finding.within(&meta.smallest, &meta.largest);
+                    self.report.add(Finding { records: Some(meta.entries), ..finding });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open_table(&self, meta: &TableMeta, path: &Path) -> Result<Table> {
+        if self.fs.kind(path)? != PathKind::File {
+            return Err(Error::corruption(path, 0, "this table is missing"));
+        }
+        let (size, seed) = (meta.size_bytes, self.state.hash_seed);
+        let base = meta.seqno_base;
+        Table::open(&self.fs, path, meta.number, size, seed, base, &self.access)
+    }
+
+    /// The value behind a pointer of a table.
+    fn value(&mut self, key: &[u8], pointer: &ValuePointer) -> Result<()> {
+        let Some(segment) = self.segments.get(&pointer.segment).cloned() else {
+            // If it could not be opened, that was said once.
+            if !self.unopened.contains(&pointer.segment) {
+                let what = format!("points into segment {}, which is not live", pointer.segment);
+                let path = FileName::Current.path(self.dir);
+                let finding = Finding::of(Error::corruption(&path, 0, what), &path)?;
+                self.report.add(Finding { records: Some(1), ..finding.within(key, key) });
+            }
+            return Ok(());
+        };
+        match segment.pointed_value(pointer.offset, key, pointer.len) {
+            Ok(_) => self.read(u64::from(pointer.len)),
+            Err(error) => {
+                let finding = Finding::of(error, segment.path())?.within(key, key);
+                self.report.add(Finding { records: Some(1), ..finding });
+                Ok(())
+            }
+        }
+    }
+
+    /// What a collection would read of flushed segments: frames, offset maps, live values.
+    fn values(&mut self) -> Result<()> {
+        let state = self.state;
+        for meta in state.segments.values().filter(|meta| meta.state == SegmentState::Flushed) {
+            let Some(segment) = self.segments.get(&meta.id).cloned() else { continue };
+            let (least_len, end) = (meta.values.least_len, meta.values.end);
+            let source = Source { segment: &segment, least_len, end, dead: meta.dead.units() };
+            let mut records = 0u64;
+            let fs = Arc::clone(&self.fs);
+            let walked = for_each_value(&*fs, source, &mut |_, _| {
+                records += 1;
+                if records.is_multiple_of(256) { self.read(0) } else { Ok(()) }
+            });
+            if let Err(error) = walked {
+                self.found(error, segment.path(), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The log, as the next open will replay it.
+    fn log(&mut self) -> Result<()> {
+        let state = self.state;
+        let registered = |meta: &&SegmentMeta| meta.state == SegmentState::Registered;
+        let log: Vec<_> = state.segments.values().filter(registered).collect();
+        let open: Vec<_> = log.iter().filter_map(|meta| self.segments.get(&meta.id)).collect();
+        if open.len() < log.len() {
+            return Ok(());
+        }
+        let open: Vec<_> = open.into_iter().cloned().collect();
+        let mut records = 0u64;
+        let replayed = replay(&open, state.last_seqno, |_| {
+            records += 1;
+            if records.is_multiple_of(256) { self.read(0) } else { Ok(()) }
+        });
+        match replayed {
+            Ok(_) => self.report.records += records,
+            Err(error) => self.found(error, self.dir, None)?,
+        }
+        Ok(())
+    }
+
+    /// The log of a database that is open, up to what was published.
+    fn live_log(&mut self, view: &View, visible: u64) -> Result<()> {
+        for part in &view.parts {
+            if part.memtable.is_empty() {
+                continue;
+            }
+            let upto = part.memtable.last_seqno().min(visible);
+            let fs = Arc::clone(&self.fs);
+            let mut damage = Vec::new();
+            let read = &mut |bytes| self.read(bytes);
+            let checked =
+                check_log(&*fs, &part.segment, upto, read, &mut |error| damage.push(error));
+            match checked {
+                Ok(intact) => self.report.records += intact,
+                Err(error) => damage.push(error),
+            }
+            self.report.files += 1;
+            for error in damage {
+                self.found(error, part.segment.path(), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, bytes: u64) -> Result<()> {
+        self.report.bytes += bytes;
+        (self.pace)(self.report.bytes, self.total.max(self.report.bytes))
+    }
+}
+
+/// What a table's check tells a search.
+struct TableWatch<'s, 'a>(&'s mut Search<'a>);
+
+impl Watch for TableWatch<'_, '_> {
+    fn read(&mut self, bytes: u64) -> Result<()> {
+        self.0.read(bytes)
+    }
+
+    fn entry(&mut self, key: &[u8], kind: Kind, value: &[u8]) -> Result<()> {
+        match ValuePointer::decode(value).filter(|_| kind == Kind::Pointer) {
+            Some(pointer) => self.0.value(key, &pointer),
+            None => Ok(()),
+        }
+    }
+
+    fn damage(
+        &mut self,
+        error: Error,
+        first: &[u8],
+        last: &[u8],
+        records: Option<u64>,
+    ) -> Result<()> {
+        let finding = Finding::of(error, self.0.dir)?.within(first, last);
+        self.0.report.add(Finding { records, ..finding });
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Searches this database while others work on it; `pace` may wait.
+    pub(crate) fn scrub(&self, pace: Pace<'_>) -> Result<DamageReport> {
+        let (state, view, visible) = self.pin_files()?;
+        let mut pace = |done, total| {
+            if self.closed.load(Ordering::Acquire) {
+                return Err(closed_error());
+            }
+            pace(done, total)
+        };
+        let env = &self.env;
+        let mut search = Search::new(Arc::clone(&env.fs), &env.dir, &state, &mut pace);
+        search.access.direct = env.table_access.direct;
+        // What is still log is looked at as far as it has been published.
+        search.open_segments()?;
+        search.tables()?;
+        search.values()?;
+        search.live_log(&view, visible)?;
+        Ok(search.report)
+    }
+
+    /// The state of the files, what keeps them there, and what is published of the log.
+    fn pin_files(&self) -> Result<(VersionState, Arc<View>, u64)> {
+        self.check_open()?;
+        let Some(files) = &self.files else {
+            let loaded = version::load(&*self.env.fs, &self.env.dir)?;
+            let loaded = loaded.ok_or_else(|| not_found(&self.env.dir))?;
+            let (view, visible) = self.pin(None)?;
+            return Ok((loaded.state, view, visible));
+        };
+        let files = lock(files);
+        let (view, visible) = self.pin(None)?;
+        Ok((files.state.clone(), view, visible))
+    }
+}
