@@ -36,8 +36,8 @@ LINK := -L$(LIB) -ltoykv -Wl,-rpath,'$$ORIGIN/../lib'
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_REQUIRE_VIRTUALENV := 1
-export PIP_RETRIES := 10
-export PIP_DEFAULT_TIMEOUT := 60
+export PIP_RETRIES ?= 10
+export PIP_DEFAULT_TIMEOUT ?= 60
 export PYO3_PYTHON := $(shell command -v $(PYTHON) 2>/dev/null)
 
 .PHONY: help demo planted server test test-clients test-death-long test-server-long clean
