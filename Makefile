@@ -107,6 +107,8 @@ planted: need-rust ## Breaks the engine's rules one by one: a test notices each 
 bench-server: need-rust ## The server beside Debian's redis-server (needs redis-tools)
 	$(CARGO) build --release --package toykv-server
 	examples/server/bench.sh $(TARGET)/release/toykv-server
+	$(CARGO) test --release --package toykv-server --test it -- \
+	    --ignored --nocapture latency_of_a_get_beside_a_bare_echo
 
 bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine idle
 	$(CARGO) run --release --package toykv-bench -- $(BENCH_ARGS)

@@ -12,7 +12,7 @@ mkdir -p "$SOAK_DIR"
 it() { "$CARGO" test --release --package toykv --features sim --test it "$@"; }
 
 # Name, and what of the log's lines says how much was done; the command stands in `run`.
-NAMES="crash faults model kill death histories interleavings damage planted fuzz tsan"
+NAMES="crash faults model kill death histories interleavings planted fuzz tsan"
 run() {
     case $1 in
     crash) TOYKV_CRASH_FULL=1 it crash -- --nocapture ;;
@@ -22,14 +22,13 @@ run() {
     death) make --no-print-directory test-death-long ;;
     histories) TOYKV_HISTORIES=100000 it linear -- --nocapture ;;
     interleavings) TOYKV_INTERLEAVINGS=5000 make --no-print-directory interleavings ;;
-    damage) TOYKV_DAMAGE_FULL=1 it damage -- --nocapture ;;
     planted) make --no-print-directory planted ;;
     fuzz) make --no-print-directory fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-3600}" ;;
     tsan) make --no-print-directory tsan ;;
     *) echo "soak: no run is called $1; there are: $NAMES" >&2; return 2 ;;
     esac
 }
-FIGURES='^ok\.|states|crashes|kills|deaths at|failing calls|histories|interleavings|flips|planted [0-9]|execs|test result: .* [1-9][0-9]* passed'
+FIGURES='^ok\.|states|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|execs|test result: .* [1-9][0-9]* passed'
 
 failed=0
 declare -a rows

@@ -337,7 +337,7 @@ fn the_file_size_limit_is_an_error_and_no_signal() {
 }
 
 #[test]
-#[ignore = "run in a child process by the test above"]
+#[ignore = "sets a limit of its whole process: the test above runs it in a child"]
 fn child_with_a_file_size_limit() {
     let Some(dir) = child_dir() else { return };
     let limit = libc::rlimit { rlim_cur: 65_536, rlim_max: 65_536 };
@@ -373,7 +373,7 @@ fn another_process_is_locked_out_and_told_by_whom() {
 }
 
 #[test]
-#[ignore = "run in a child process by the test above"]
+#[ignore = "is the second process of the test above, which runs it"]
 fn child_that_is_locked_out() {
     let Some(dir) = child_dir() else { return };
     let error = FS.lock(&dir.join("LOCK"), LockKind::Exclusive).unwrap_err();
@@ -391,7 +391,7 @@ fn descriptors_are_above_the_standard_ones_and_not_inherited() {
 }
 
 #[test]
-#[ignore = "run in a child process by the test above"]
+#[ignore = "closes standard input of its process: the test above runs it in a child"]
 fn child_without_standard_descriptors() {
     let Some(dir) = child_dir() else { return };
     // SAFETY: standard input is not used by this process; its number becomes free.

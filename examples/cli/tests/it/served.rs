@@ -128,7 +128,7 @@ impl Drop for Served {
 
 /// Not a test: the process of [`Served::start`].
 #[test]
-#[ignore = "the server's process, which tests start"]
+#[ignore = "no test: the process of the server, which every test of a server starts"]
 fn the_server() {
     let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
     let ended = toykv_server::program(arguments.lines().map(Into::into));

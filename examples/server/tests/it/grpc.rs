@@ -309,9 +309,9 @@ fn a_deadline_ends_a_scan_in_its_middle() {
     });
 }
 
-/// `cargo test --release -p toykv-server --test it -- --ignored --nocapture latency`.
+/// What `make bench-server` prints beside the rates of redis-benchmark.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "measures and checks nothing: make bench-server runs it"]
 fn latency_of_a_get_beside_a_bare_echo() {
     let server = serve();
     calls(async {
