@@ -13,6 +13,7 @@ use super::locks::{MutexGuard, thread};
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
 use super::wake::{note_failure, note_success, start, wake_collection, wake_compaction};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::step_back;
 use crate::planted::planted;
 use crate::types::SeqNo;
 
@@ -98,8 +99,22 @@ fn wait_for<'a>(
     engine.work.wait_timeout(shared, time).unwrap_or_else(PoisonError::into_inner).0
 }
 
+/// By how much flushes, and merges and collections, give way to other threads where processors are
+/// short: a flush is what writers wait for.
+const FLUSH_NICENESS: i32 = 5;
+const MERGE_NICENESS: i32 = 10;
+
 /// The body of a thread.
 pub(crate) fn run(engine: &Engine, role: Role) {
+    // Writers and readers go first: work that lags slows writers down by itself.
+    let niceness = match role {
+        Role::Flush => FLUSH_NICENESS,
+        Role::Compaction | Role::SecondCompaction | Role::Collection => MERGE_NICENESS,
+        Role::Log | Role::Window => 0,
+    };
+    if cfg!(not(feature = "shuttle")) {
+        step_back(niceness);
+    }
     match role {
         Role::Flush => run_flush(engine),
         Role::Compaction | Role::SecondCompaction => run_compaction(engine, role),

@@ -32,6 +32,9 @@ use crate::vlog::{FrameSize, LogWriter, Prefill, Segment, SegmentIdentity, Stamp
 /// Keys that are looked up in the memtable's nodes ahead of their insertion.
 const PREFETCHED: usize = 8;
 
+/// A batch in the order of its keys is large from this part of a memtable on.
+const SORTED_PART: u64 = 4;
+
 /// End of a segment that is kept for deletes, at most an eighth of it.
 const DELETE_RESERVE_BYTES: u64 = 256 << 10;
 
@@ -44,7 +47,7 @@ impl Engine {
         // Who cannot write hears it before anything is compressed or written.
         self.writer()?;
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
-        if size.least_segment_size() > self.env.plan.memtable_size_bytes {
+        if self.becomes_tables(&size, entries.clone(), options) {
             return self.write_large(entries, size.count(), options);
         }
         match self.pack(entries.clone()) {
@@ -55,6 +58,32 @@ impl Engine {
                 self.write_frame(entries, size, packing.saved_bytes(), options)
             }
         }
+    }
+
+    /// Whether a batch goes past the log: no segment takes it, or it is large, in the order of its
+    /// keys and free of values that would be separated. Such a one costs less as tables, which
+    /// nobody has to rewrite where they overlap no others.
+    #[inline]
+    fn becomes_tables<'a>(
+        &self,
+        size: &FrameSize,
+        entries: impl Iterator<Item = BatchEntry<'a>>,
+        options: &WriteOptions,
+    ) -> bool {
+        let memtable = self.env.plan.memtable_size_bytes;
+        if size.bytes() < memtable / SORTED_PART {
+            return false;
+        }
+        if size.least_segment_size() > memtable {
+            return true;
+        }
+        let (mut before, most) = (None, self.env.options.value_threshold_bytes);
+        !options.no_wait
+            && entries.into_iter().all(|entry| {
+                let ascends = before < Some(entry.key);
+                before = Some(entry.key);
+                ascends && (entry.value.len() as u64) < most
+            })
     }
 
     /// Writes a batch that a segment takes; compression has made it shorter by `saved_bytes`.

@@ -1,4 +1,5 @@
-//! Batches larger than a segment (layer L5): built directly as tables, committed by one edit.
+//! Batches larger than a segment, and large ones in order (layer L5): built directly as tables,
+//! committed by one edit.
 //!
 //! The tables are written first, with sequence numbers relative to a base that is not known yet.
 //! Then, with writers held back, everything older is flushed and the edit commits the batch.
@@ -54,7 +55,7 @@ struct Place<I> {
 }
 
 impl Engine {
-    /// Writes a batch that no segment takes. It is durable when this returns, whatever was asked.
+    /// Writes a batch past the log. It is durable when this returns, whatever was asked.
     pub(crate) fn write_large<'a, I>(
         &self,
         entries: I,

@@ -15,7 +15,7 @@ pub(crate) mod sim;
 pub(crate) use os::past_cache;
 
 pub(crate) use aligned::{ALIGNMENT, AlignedBytes};
-pub(crate) use os::{OsFileSystem, memory_bytes};
+pub(crate) use os::{OsFileSystem, memory_bytes, step_back};
 
 use std::any::Any;
 use std::fmt;

@@ -51,6 +51,12 @@ pub(crate) fn memory_bytes() -> u64 {
     limits.by_ref().fold(total, u64::min)
 }
 
+/// Raises the niceness of the calling thread, and of no other; whoever may not keeps its own.
+pub(crate) fn step_back(by: i32) {
+    // SAFETY: a system call about two numbers. On Linux it is about the calling thread alone.
+    unsafe { libc::nice(by) };
+}
+
 impl FileSystem for OsFileSystem {
     fn kind(&self, path: &Path) -> Result<PathKind> {
         look(path).map(|(kind, _)| kind).map_err(|error| Error::io("inspect", path, &error))

@@ -92,6 +92,42 @@ fn batches_larger_than_a_segment_are_atomic_and_counted() {
 }
 
 #[test]
+fn a_large_batch_of_short_values_in_order_goes_past_the_log_and_no_other_does() {
+    let wait = WriteOptions::new();
+    let no_wait = WriteOptions::new().no_wait(true);
+    let cases = [
+        (true, 100, &wait, true),
+        (false, 100, &wait, false),
+        (true, 2_000, &wait, false),
+        (true, 100, &no_wait, false),
+        (true, 20, &wait, false),
+    ];
+    for (in_order, value_len, options, past_the_log) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), &Options::new().memtable_size_bytes(1 << 20)).unwrap();
+        db.put(b"older", b"value").unwrap();
+        let count = 350_000 / value_len.max(150) as u64;
+        let mut batch = WriteBatch::new();
+        for number in 0..count {
+            let number = if in_order { number } else { count - 1 - number };
+            batch.put(&number.to_be_bytes(), &vec![number as u8; value_len]).unwrap();
+        }
+        let before = db.stats().log_bytes_written;
+        assert_eq!(db.write_with(&batch, options).unwrap(), 1 + count);
+        let logged = db.stats().log_bytes_written - before;
+        assert_eq!(logged < 10_000, past_the_log, "{in_order} {value_len} {options:?}: {logged}");
+        db.put(b"newer", b"value").unwrap();
+        db.close().unwrap();
+        let db = Db::open(dir.path(), &Options::new()).unwrap();
+        assert_eq!(db.len().unwrap(), count + 2);
+        for number in [0, count / 2, count - 1] {
+            let value = db.get(&number.to_be_bytes()).unwrap();
+            assert_eq!(value.as_deref(), Some(&vec![number as u8; value_len][..]));
+        }
+    }
+}
+
+#[test]
 fn what_is_flushed_leaves_no_file_behind() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), &small()).unwrap();

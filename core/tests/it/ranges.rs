@@ -73,7 +73,7 @@ fn damage(disk: &SimDisk) {
     let mut places = 0;
     for (path, _) in disk.files() {
         let bytes = disk.read_file(&path).unwrap();
-        let found = bytes.windows(40_000).position(|part| *part == whole[..40_000]);
+        let found = bytes.windows(whole.len()).position(|part| *part == *whole);
         if let Some(start) = found {
             disk.overwrite(&path, (start + 299_999) as u64, &[0xff]).unwrap();
             places += 1;

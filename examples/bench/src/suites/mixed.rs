@@ -43,16 +43,16 @@ pub(crate) fn run<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Res
     let dir = plan.fresh("db")?;
     let mut engine = E::open(&dir, &plan.config(Durability::Process))?;
     let before = device_bytes()?;
-    let put_rate = fill(&engine, plan, entries, out)?;
+    fill(&engine, plan, entries, out)?;
     let user = (entries * (SHAPE.key_len + SHAPE.value_len) as u64) as f64;
-    overwrite(&engine, plan, entries, out)?;
+    let rate = overwrite(&engine, plan, entries, out)?;
     engine.settle()?;
     out.value("fill_device_bytes", "per live byte", (device_bytes()? - before) as f64 / user)?;
     out.value("size_settled", "per live byte", disk_bytes(&dir)? as f64 / user)?;
     gets(&engine, plan, entries, out)?;
     scans(&engine, plan, entries, out)?;
     beside(&engine, plan, entries, WRITES_PER_SECOND, "", out)?;
-    beside(&engine, plan, entries, put_rate / 2.0, "half_rate_", out)?;
+    beside(&engine, plan, entries, rate / 2.0, "half_rate_", out)?;
     engine.close()
 }
 
@@ -81,7 +81,7 @@ fn fill<E: Engine>(
     plan: &Plan,
     entries: u64,
     out: &mut Recorder<impl Write>,
-) -> Result<f64> {
+) -> Result<()> {
     let entry = |index| SHAPE.entry(scattered(index, entries), 0);
     let mut curve: Vec<f64> = Vec::new();
     let start = Instant::now();
@@ -109,23 +109,24 @@ fn fill<E: Engine>(
         engine.write(changes)?;
         next = end;
     }
-    expect_equal("entries after the fill", engine.len()?, entries)?;
-    Ok(done.0 as f64 / done.1.as_secs_f64())
+    expect_equal("entries after the fill", engine.len()?, entries)
 }
 
+/// Overwrites at random; answers how many a second.
 fn overwrite<E: Engine>(
     engine: &E,
     plan: &Plan,
     entries: u64,
     out: &mut Recorder<impl Write>,
-) -> Result<()> {
+) -> Result<f64> {
     let mut random = Random::new(plan.round);
     let done = repeat(OPERATIONS, plan.limit, |_| {
         let (key, value) = SHAPE.entry(random.below(entries), 1);
         engine.put(key.as_ref(), value)
     })?;
     out.rate("overwrite", "ops/s", done)?;
-    expect_equal("entries after overwriting", engine.len()?, entries)
+    expect_equal("entries after overwriting", engine.len()?, entries)?;
+    Ok(done.0 as f64 / done.1.as_secs_f64())
 }
 
 fn gets<E: Engine>(
@@ -251,8 +252,8 @@ fn beside<E: Engine>(
     let percentiles: [(&str, f64); 4] =
         [("p50", 50.0), ("p99", 99.0), ("p999", 99.9), ("max", 100.0)];
     for (what, histogram) in [("read", &reads), ("write", &writes)] {
-        // At half of each engine's own rate the engines do different work: only what the issue of
-        // waiting needs is reported, the longest write.
+        // At half of each engine's own rate the engines do different work: only the longest write
+        // is reported.
         for (name, percentile) in percentiles {
             if !prefix.is_empty() && (what, name) != ("write", "max") {
                 continue;

@@ -278,15 +278,17 @@ impl<X: Engine> Client<'_, X> {
             if dice < insert {
                 return self.insert();
             }
+            // Chosen first: what another thread has put by then is in the newer state.
+            let number = self.choose();
             if writes {
                 reader.refresh()?;
             }
             if dice < insert + read {
-                self.read(&mut reader)
+                self.read(&mut reader, number)
             } else if dice < insert + read + scan {
-                self.scan(&mut reader)
+                self.scan(&mut reader, number)
             } else {
-                self.update(&mut reader)
+                self.update(&mut reader, number)
             }
         })?;
         Ok(done)
@@ -296,16 +298,16 @@ impl<X: Engine> Client<'_, X> {
         self.chooser.choose(&mut self.random, self.numbers.count.load(Ordering::Acquire))
     }
 
-    fn read(&mut self, reader: &mut X::Reader<'_>) -> Result<()> {
-        let key = self.record.key(self.choose());
+    fn read(&mut self, reader: &mut X::Reader<'_>, number: u64) -> Result<()> {
+        let key = self.record.key(number);
         let mut right = false;
         reader.get(key.as_ref(), |value| right = self.record.check(key.as_ref(), value))?;
         self.wrong += u64::from(!right);
         Ok(())
     }
 
-    fn scan(&mut self, reader: &mut X::Reader<'_>) -> Result<()> {
-        let key = self.record.key(self.choose());
+    fn scan(&mut self, reader: &mut X::Reader<'_>, number: u64) -> Result<()> {
+        let key = self.record.key(number);
         let length = 1 + self.random.below(SCAN_MAX);
         let mut wrong = 0;
         reader.scan(key.as_ref(), length, |key, value| {
@@ -317,8 +319,7 @@ impl<X: Engine> Client<'_, X> {
     }
 
     /// One field, or the whole value if it has but one.
-    fn update(&mut self, reader: &mut X::Reader<'_>) -> Result<()> {
-        let number = self.choose();
+    fn update(&mut self, reader: &mut X::Reader<'_>, number: u64) -> Result<()> {
         let key = self.record.key(number);
         let version = self.random.word();
         let field = (version % self.record.fields as u64) as usize;
