@@ -248,6 +248,56 @@ typedef struct toykv_result {
     toykv_slice value;
 } toykv_result;
 
+/** One place of damage. */
+typedef struct toykv_finding {
+    /** The file, NUL-terminated. */
+    const char *path;
+    /** What is wrong, in words, NUL-terminated. */
+    const char *what;
+    /** Where in the file, in bytes. */
+    uint64_t offset;
+    /** No key before this one is concerned; data NULL when that is not known. */
+    toykv_slice first_key;
+    /** No key behind this one is; data NULL when that is not known. */
+    toykv_slice last_key;
+    /**
+     * How many records are concerned, old versions and deletes counted; UINT64_MAX when that is
+     * not known.
+     */
+    uint64_t records;
+} toykv_finding;
+
+/**
+ * Told of damage, one place a call, with the caller's `arg`, on the thread of the caller, when the
+ * search is over. The finding and all that it points to stay until it returns. It may use
+ * the database, and must not throw or jump out.
+ */
+typedef void (*toykv_on_finding)(void *arg, const toykv_finding *finding);
+
+/**
+ * Told now and then how many bytes are done, and how many there are, estimated, with the caller's
+ * `arg`, on the thread of the caller and without any lock. Another answer than 0 cancels the
+ * call. It may use the database, but not close it, and must not throw or jump out.
+ */
+typedef int32_t (*toykv_on_progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+
+/** What a search for damage, or a salvage, has done. */
+typedef struct toykv_report {
+    /** Places of damage; 0 when nothing is wrong. */
+    uint64_t findings;
+    /** How many of those were only counted: at most 10 000 are told one by one. */
+    uint64_t omitted_findings;
+    /** Files that were looked at. */
+    uint64_t files;
+    /** Bytes of them. */
+    uint64_t bytes;
+    /**
+     * Of verify and scrub: intact records, old versions and deletes counted. Of salvage: keys
+     * that the new database has.
+     */
+    uint64_t records;
+} toykv_report;
+
 /** What an iterator covers; NULL in its place means all zero: everything, from small to large. */
 typedef struct toykv_iter_opts {
     /** sizeof(toykv_iter_opts). */
@@ -599,6 +649,58 @@ int32_t toykv_stats_json(toykv *db, toykv_buf *out, toykv_error *err);
  * Errors: INVALID, MISUSE, CLOSED, FORKED, IO, NO_MEMORY.
  */
 int32_t toykv_space_json(toykv *db, toykv_buf *out, toykv_error *err);
+
+/**
+ * Searches the closed database in the directory `source` for damage: reads all of it, compares
+ * every checksum, and what files say of each other. Changes nothing. What any read would refuse
+ * is found, and where the manifest is damaged, that only. The answer is OK, damage or not:
+ * *report counts it, `on_finding` is told of it. NULL for what is not wanted. Cost: all bytes are
+ * read once, every key is looked up three times; some MiB of memory.
+ * Ownership: the finding is the library's; nothing is kept.
+ * Threads: any.
+ * Errors: INVALID, NO_SUCH, LOCKED while it is open for writing, CANCELLED, IO.
+ */
+int32_t toykv_verify(const char *source,
+                     toykv_on_finding on_finding,
+                     toykv_on_progress on_progress,
+                     void *arg,
+                     toykv_report *report,
+                     toykv_error *err);
+
+/**
+ * Searches an open database for damage while others use it, as toykv_verify does, but for the
+ * count of its keys. Reads at most `bytes_per_second`, 0 for no limit, on the caller's thread.
+ * Ownership: the finding is the library's; nothing is kept.
+ * Threads: any.
+ * Errors: INVALID, MISUSE, CLOSED, also when it is closed meanwhile, CANCELLED, IO.
+ */
+int32_t toykv_scrub(toykv *db,
+                    uint64_t bytes_per_second,
+                    toykv_on_finding on_finding,
+                    toykv_on_progress on_progress,
+                    void *arg,
+                    toykv_report *report,
+                    toykv_error *err);
+
+/**
+ * Writes what can be read of the damaged database in `source`, which is only read, into a new one
+ * in the directory `target`, opened with `options` (NULL for the defaults) and closed again. Of
+ * every key the newest version that can be read is saved. What was lost is told as by
+ * toykv_verify: where a finding names keys, those may be missing or have older values. Cost: as
+ * storing all keys; what was not flushed is held in memory.
+ * Ownership: the finding is the library's; nothing is kept.
+ * Threads: any.
+ * Errors: INVALID, NO_SUCH, LOCKED, EXISTS, FORMAT, and, when the new database has a part of what
+ * can be read, CANCELLED, IO, DISK_FULL.
+ */
+int32_t toykv_salvage(const char *source,
+                      const char *target,
+                      const toykv_options *options,
+                      toykv_on_finding on_finding,
+                      toykv_on_progress on_progress,
+                      void *arg,
+                      toykv_report *report,
+                      toykv_error *err);
 
 /**
  * A new, empty batch; NULL when no handle could be had.

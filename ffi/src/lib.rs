@@ -28,6 +28,8 @@ pub mod db;
 
 pub mod maintenance;
 
+pub mod repair;
+
 pub mod batch;
 
 pub mod snapshot;

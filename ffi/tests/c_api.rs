@@ -86,6 +86,11 @@ fn points() {
 }
 
 #[test]
+fn repair() {
+    Program::new("repair").run(&[]);
+}
+
+#[test]
 fn scans() {
     Program::new("scans").run(&[]);
 }

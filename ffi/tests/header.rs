@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use support::{c_compiler, crate_dir, cxx_compiler, declared_functions, run};
 
 /// The files in the order of the header.
-const SOURCES: [&str; 8] =
-    ["status", "buffer", "options", "db", "maintenance", "batch", "snapshot", "iterator"];
+const SOURCES: [&str; 9] =
+    ["status", "buffer", "options", "db", "maintenance", "repair", "batch", "snapshot", "iterator"];
 
 fn generate() -> String {
     let config = cbindgen::Config::from_file(crate_dir().join("cbindgen.toml")).expect("config");

@@ -166,8 +166,10 @@ pub(crate) enum Verb {
     Stats,
     /// Tell where the space goes
     Explain,
-    /// Read everything and compare every checksum
-    Verify,
+    /// Search a closed directory for damage and list it; on a server, read everything
+    Verify(VerifyArgs),
+    /// Save what can be read of a damaged database in a new one, and list the damage
+    Salvage(SalvageArgs),
     /// Merge what is stored, in all or in a range
     Compact(CompactArgs),
     /// Give back the space of values that were overwritten or removed
@@ -328,6 +330,22 @@ pub(crate) struct LoadArgs {
     /// Only read it to its end and say whether it is whole
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The directory, as by --dir
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Arguments of `salvage`.
+#[derive(Debug, Args)]
+pub(crate) struct SalvageArgs {
+    /// The directory of the damaged database, which is only read
+    pub(crate) source: PathBuf,
+    /// The directory of the new one; nothing of a database may be in it
+    pub(crate) target: PathBuf,
 }
 
 /// Arguments of `destroy`.

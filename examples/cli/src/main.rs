@@ -87,13 +87,23 @@ fn run_alone(cli: &Cli, call: &mut Call<'_>) -> Option<Result<()>> {
         }
         Verb::Man { verb } => Some(manual(verb.as_deref(), call)),
         Verb::Destroy(args) => Some(destroy(args, &cli.target)),
-        Verb::Load(args) if args.check => Some(
-            progress::watch_interrupts()
-                .map_err(Into::into)
-                .and_then(|()| verbs::check_dump(args, call)),
-        ),
+        Verb::Load(args) if args.check => Some(watched(|| verbs::check_dump(args, call))),
+        Verb::Verify(args) => {
+            let dir = args.dir.as_ref().or(cli.target.dir.as_ref())?;
+            Some(watched(|| verbs::verify_dir(dir, call)))
+        }
+        Verb::Salvage(args) => Some(watched(|| {
+            let options = store::options(&cli.target)?;
+            verbs::salvage(args, &options, call)
+        })),
         _ => None,
     }
+}
+
+/// Runs what Ctrl-C ends.
+fn watched(run: impl FnOnce() -> Result<()>) -> Result<()> {
+    progress::watch_interrupts()?;
+    run()
 }
 
 fn manual(verb: Option<&str>, call: &mut Call<'_>) -> Result<()> {

@@ -115,15 +115,32 @@ fn new_table() -> Table {
 /// An entry as a JSON object; no value when only keys were asked for.
 pub(crate) fn entry_json(key: &[u8], value: Option<&[u8]>) -> Map<String, Json> {
     let mut object = Map::new();
-    let mut add = |name: &str, bytes: &[u8]| match std::str::from_utf8(bytes) {
+    add_bytes(&mut object, "key", key);
+    if let Some(value) = value {
+        add_bytes(&mut object, "value", value);
+    }
+    object
+}
+
+/// Adds bytes to a JSON object, under a name that says so if they are no text.
+pub(crate) fn add_bytes(object: &mut Map<String, Json>, name: &str, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
         Ok(text) => object.insert(name.into(), text.into()),
         Err(_) => object.insert(format!("{name}_base64"), BASE64.encode(bytes).into()),
     };
-    add("key", key);
-    if let Some(value) = value {
-        add("value", value);
+}
+
+/// A table with a header.
+pub(crate) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Table {
+    let mut table = new_table();
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
     }
-    object
+    table
 }
 
 /// Writes named figures: one JSON object, a table, or `name<TAB>figure` lines.

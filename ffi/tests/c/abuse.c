@@ -40,6 +40,7 @@ static toykv_snapshot *out_snapshot;
 static toykv_buf out_bufs[3], kept_buf, freed_buf, false_buf;
 static toykv_slice out_slices[4], out_lists[2][16];
 static toykv_result out_results[16];
+static toykv_report out_report;
 static uint64_t out_number;
 static size_t out_size;
 static const char *out_text;
@@ -123,6 +124,7 @@ PLACE(args_toykv_slice_keys, out_lists[0]);
 OPTIONAL_PLACE(args_toykv_slice_values, out_lists[1]);
 PLACE(args_uint64_t_count, &out_number);
 OPTIONAL_PLACE(args_uint64_t_seqno, &out_number);
+OPTIONAL_PLACE(args_toykv_report_report, &out_report);
 PLACE(args_size_t_rows, &out_size);
 PLACE(args_size_t_value_len, &out_size);
 OPTIONAL_PLACE(args_text_out, &out_text);
@@ -144,6 +146,15 @@ static argument args_const_char_path[] = {
     { NULL, BAD }, { "", BAD }, { no_text, BAD }, { NULL, BAD }, { NULL, BAD }, { NULL, BAD },
     { NULL, OPEN },
 };
+/* What is not there, what is open, and what is no database: refused, each in its way. */
+static argument args_const_char_source[] = {
+    { NULL, BAD }, { "", BAD }, { no_text, BAD }, { NULL, BAD }, { NULL, BAD },
+};
+static argument args_const_char_target[] = { { NULL, BAD }, { "", BAD }, { NULL, GOOD } };
+/* Numbers of functions; set_up has them. */
+static length args_toykv_on_finding_on_finding[2], args_toykv_on_progress_on_progress[2];
+static argument args_void_arg[] = { { NULL, GOOD }, { &error, GOOD } };
+static length args_uint64_t_bytes_per_second[] = { { 0, GOOD }, { SIZE_MAX, GOOD } };
 static argument args_const_char_name[] = {
     { NULL, BAD }, { "", BAD }, { "\xFF", BAD }, { no_text, BAD }, { "durability", GOOD },
 };
@@ -270,6 +281,17 @@ static int worse(int a, int b)
     return a > b ? a : b;
 }
 
+static void ignore_finding(void *arg, const toykv_finding *finding)
+{
+    (void)arg, (void)finding;
+}
+
+static int32_t ignore_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
+{
+    (void)arg, (void)done_bytes, (void)total_bytes;
+    return 0;
+}
+
 static void set_up(void)
 {
     size_t i;
@@ -325,6 +347,11 @@ static void set_up(void)
     args_const_char_path[4].p = (void *)in_dir(dir, "db/LOCK");
     args_const_char_path[5].p = (void *)in_dir(dir, "other");
     args_const_char_path[6].p = (void *)in_dir(dir, "fresh");
+    args_const_char_source[3].p = (void *)in_dir(dir, "none/deep");
+    args_const_char_source[4].p = (void *)in_dir(dir, "db");
+    args_toykv_on_finding_on_finding[1].n = (size_t)(uintptr_t)ignore_finding;
+    args_toykv_on_progress_on_progress[1].n = (size_t)(uintptr_t)ignore_progress;
+    args_const_char_target[2].p = (void *)in_dir(dir, "saved");
     renew();
 }
 

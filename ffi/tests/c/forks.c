@@ -40,6 +40,7 @@ static void calls_answer_forked(void)
     WANT(forked, toykv_sync(db, &err));
     WANT(forked, toykv_flush(db, &err));
     WANT(forked, toykv_compact(db, NULL, NULL, NULL, &err));
+    WANT(forked, toykv_scrub(db, 0, NULL, NULL, NULL, NULL, &err));
     WANT(forked, toykv_health(db, &err));
     WANT(forked, toykv_stats_json(db, &buf, &err));
     WANT(forked, toykv_close(db, &err));

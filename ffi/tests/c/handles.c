@@ -31,6 +31,7 @@ static void refused_db(int32_t status, toykv *db, toykv_batch *batch)
     WANT(status, toykv_sync(db, &err));
     WANT(status, toykv_flush(db, &err));
     WANT(status, toykv_compact(db, NULL, NULL, NULL, &err));
+    WANT(status, toykv_scrub(db, 0, NULL, NULL, NULL, NULL, &err));
     if (status == TOYKV_ERR_MISUSE) {
         WANT(status, toykv_close(db, &err));
         WANT(status, toykv_health(db, &err));

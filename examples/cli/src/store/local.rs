@@ -19,15 +19,24 @@ impl Local {
     /// Opens the directory: for reading where that is enough.
     pub(crate) fn open(dir: &Path, target: &Target, access: Access) -> Result<Local> {
         let (read, create) = (access == Access::Read, access == Access::Create);
-        let mut options = Options::new().read_only(read).create_if_missing(create);
-        for (name, value) in &target.options {
-            options.set(name, value)?;
-        }
-        if let Some(durability) = target.durability {
-            options = options.durability(durability.into());
-        }
-        Ok(Local { db: Db::open(dir, &options)? })
+        let start = Options::new().read_only(read).create_if_missing(create);
+        Ok(Local { db: Db::open(dir, &with_options(start, target)?)? })
     }
+}
+
+/// The options of the engine that the command line names; the others at their defaults.
+pub(crate) fn options(target: &Target) -> Result<Options> {
+    with_options(Options::new(), target)
+}
+
+fn with_options(mut options: Options, target: &Target) -> Result<Options> {
+    for (name, value) in &target.options {
+        options.set(name, value)?;
+    }
+    Ok(match target.durability {
+        Some(durability) => options.durability(durability.into()),
+        None => options,
+    })
 }
 
 impl Store for Local {

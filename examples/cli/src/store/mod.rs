@@ -82,6 +82,8 @@ pub(crate) trait Store {
     fn close(&mut self) -> Result<()>;
 }
 
+pub(crate) use local::options;
+
 /// Opens what the command line names.
 pub(crate) fn open(target: &Target, access: Access) -> Result<Box<dyn Store>> {
     if target.dir.is_some() && target.server.is_some() {

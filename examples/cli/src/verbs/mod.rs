@@ -1,6 +1,7 @@
 //! What each verb does, on any store.
 
 mod exchange;
+mod repair;
 mod whole;
 
 use std::ffi::{OsStr, OsString};
@@ -11,7 +12,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::args::{DeleteArgs, GetArgs, RangeArgs, SetArgs, Verb};
+use crate::args::{DeleteArgs, GetArgs, RangeArgs, SetArgs, Verb, VerifyArgs};
 use crate::failure::{Exit, Failure, Result};
 use crate::files;
 use crate::output::{self, Form, Listing, Style};
@@ -19,6 +20,7 @@ use crate::progress;
 use crate::store::{Figures, Range, Store};
 use crate::text::{Encoding, escape};
 
+pub(crate) use repair::{salvage, verify_dir};
 pub(crate) use whole::check_dump;
 
 /// How a verb is run.
@@ -64,15 +66,18 @@ pub(crate) fn run(verb: &Verb, store: &mut dyn Store, call: &mut Call<'_>) -> Re
         Verb::Dump(args) => whole::dump(args, store),
         Verb::Load(args) if args.check => check_dump(args, call),
         Verb::Load(args) => whole::load(args, store, call),
-        Verb::Verify => whole::verify(store, call),
+        Verb::Verify(VerifyArgs { dir: Some(dir) }) => verify_dir(dir, call),
+        Verb::Verify(_) => whole::verify(store, call),
         Verb::Compact(args) => {
             whole::compact(args, store, call)?;
             call.done()
         }
         Verb::Gc => whole::collect(store, call),
-        Verb::Shell(_) | Verb::Destroy(_) | Verb::Completions { .. } | Verb::Man { .. } => {
-            Err(Failure::usage("this verb stands on the command line only"))
-        }
+        Verb::Shell(_)
+        | Verb::Destroy(_)
+        | Verb::Salvage(_)
+        | Verb::Completions { .. }
+        | Verb::Man { .. } => Err(Failure::usage("this verb stands on the command line only")),
     }
 }
 

@@ -83,7 +83,8 @@ fn load_all(
     Ok(())
 }
 
-/// Reads everything, which compares every checksum on the way, and looks at order and count.
+/// Reads everything of a store that is open, which compares checksums on the way, and looks at
+/// order and count.
 pub(super) fn verify(store: &mut dyn Store, call: &mut Call<'_>) -> Result<()> {
     let expected = store.len()?;
     let (seen, failure) = read_range(store, &Range::default(), expected);
