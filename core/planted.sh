@@ -46,11 +46,11 @@ CURRENT: not synced|it|crash::power_loss|manifests_by_flushes
 CURRENT: rename not synced|it|crash::power_loss|creation_at_sync
 table: not synced|it|crash::power_loss|flushes
 table: name not synced|it|crash::power_loss|flushes
-table: tail unchecked|lib|table::tests::damage::every_flipped|
-table: index unchecked|lib|table::tests::damage::every_flipped|
-table: locator unchecked|lib|table::tests::damage::every_flipped|
-table: block unchecked|lib|table::tests::damage::every_flipped|
-table: footer unchecked|lib|table::tests::damage::every_flipped|
+table: tail unchecked|lib|table::tests::damage::flipped_bits|
+table: index unchecked|lib|table::tests::damage::flipped_bits|
+table: locator unchecked|lib|table::tests::damage::flipped_bits|
+table: block unchecked|lib|table::tests::damage::flipped_bits|
+table: footer unchecked|lib|table::tests::damage::flipped_bits|
 key split|it|races::the_versions|
 flush: values not synced|it|crash::power_loss|values_that_stay
 flush: segment gone before the edit|it|crash::power_loss|flushes
@@ -67,8 +67,8 @@ number before lock|it|races::a_snapshot|
 active memtable stays|it|races::who_pinned|
 edit before the log|it|crash::power_loss|oversized
 runs: oldest first|it|crash::power_loss|flushes
-no threads|it|stalls::|
-open: numbers of files begin anew|it|crash::|creation
+no threads|it|stalls::a_stall_is_bounded|
+open: numbers of files begin anew|it|faults::a_file_that|
 open: no first commit|it|crash::power_loss|creation
 open: the log goes before it is replaced|it|crash::crash_within|puts_at_process
 open: sequence numbers begin anew|it|crash::power_loss|reopens

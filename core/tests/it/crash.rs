@@ -2,8 +2,8 @@
 //! prefix of the commits with everything that was acknowledged, and it can be gone on with.
 //!
 //! Checks ATOM, NOHOLE, ACK, NOZOMBIE, BYTES, MONO, RECOV. `TOYKV_CRASH_FULL=1` tries every moment
-//! of every variant with every policy instead of a sample; `TOYKV_CRASH_SCRIPT=name` plays only the
-//! scripts whose names begin so.
+//! of every variant with every policy instead of a sample, a larger number so many times as many
+//! random ones; `TOYKV_CRASH_SCRIPT=name` plays only the scripts whose names begin so.
 
 mod explore;
 mod recovery;
@@ -21,13 +21,15 @@ use toykv::sim::{CrashPolicy, Effect, Fault, OpKind, Operation, SimDisk};
 use toykv::{Durability, Options};
 
 use crate::oracle::{Run, check_disk, key_of, value_of};
+use crate::support::number_from_env;
 use explore::{Effort, Tally, explore, explore_with};
 use recovery::{Depth, crash_in_recovery};
 use script::{Script, play};
 use scripts::SCRIPTS;
 
-fn is_full() -> bool {
-    env::var_os("TOYKV_CRASH_FULL").is_some()
+/// How much more than a sample is tried; 0: a sample.
+fn fullness() -> u64 {
+    number_from_env("TOYKV_CRASH_FULL", 0)
 }
 
 /// The scripts that are asked for.
@@ -76,9 +78,9 @@ fn add_up(what: &str, results: Vec<Result<Tally, String>>) -> Tally {
 
 #[test]
 fn power_loss_at_every_moment() {
-    let effort = match is_full() {
-        true => Effort { variants: 5, sample: None, random: 3 },
-        false => Effort { variants: 3, sample: Some(330), random: 0 },
+    let effort = match fullness() {
+        full @ 1.. => Effort { variants: 5, sample: None, random: 3 * full },
+        0 => Effort { variants: 3, sample: Some(330), random: 0 },
     };
     let explored = for_every_script(|script| {
         let tally = explore(script, &effort)?;
@@ -93,9 +95,9 @@ fn power_loss_at_every_moment() {
 
 #[test]
 fn crash_within_recovery() {
-    let effort = match is_full() {
-        true => Depth { images: 40, doubles: 24, triples: 1 },
-        false => Depth { images: 2, doubles: 12, triples: 1 },
+    let effort = match fullness() {
+        full @ 1.. => Depth { images: 60 * full, doubles: 32, triples: 1 },
+        0 => Depth { images: 2, doubles: 12, triples: 1 },
     };
     let results = for_every_script(|script| crash_in_recovery(script, &effort));
     let counts = results.into_iter().map(Result::unwrap);

@@ -4,6 +4,7 @@
 //! Checks STICKY (after a failed append or sync nothing is acknowledged, and reads go on), SPACE
 //! (when the disk has room again writes go on), ACK and NOHOLE.
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -521,6 +522,37 @@ fn a_flush_without_room_for_its_values_keeps_the_segment() {
     for tag in 0..10 {
         let found = run.db().get(&key_of(tag)).unwrap();
         assert_eq!(found.as_deref(), Some(&value_of(tag, 2000)[..]));
+    }
+}
+
+/// MONO: what a crash left that cannot be deleted keeps its name and its bytes.
+#[test]
+fn a_file_that_cannot_be_deleted_is_not_in_the_way() {
+    let mut run = Run::new(SimDisk::new(), options());
+    run.open().unwrap();
+    run.put(0, value_of(0, 3000), Durability::Process).unwrap();
+    run.close().unwrap();
+    let names = |number: u64| {
+        let names = [format!("{number:06}.vlog"), format!("{number:06}.table")];
+        let all = names.into_iter().chain([format!("MANIFEST-{number:06}")]);
+        all.map(|name| Path::new(PATH).join(name)).collect::<Vec<_>>()
+    };
+    let there = |path: &PathBuf| run.disk.files().iter().any(|(other, _)| other == path);
+    let last = (1..100).filter(|number| names(*number).iter().any(there)).max().unwrap();
+    let left: Vec<PathBuf> = (last + 1..last + 20).flat_map(names).collect();
+    for path in &left {
+        run.disk.write_file(path, b"left").unwrap();
+    }
+    run.disk.fail(Fault::when(|_| true).on(OpKind::RemoveFile).forever());
+    run.open().unwrap();
+    for tag in 1..60 {
+        run.put(tag, value_of(tag, 3000), Durability::Process).unwrap();
+    }
+    run.db().flush().unwrap();
+    run.compact().unwrap();
+    check_db(run.db(), &run.history, run.history.kept).unwrap();
+    for path in &left {
+        assert_eq!(run.disk.read_file(path).unwrap(), b"left", "{}", path.display());
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod layers;
 mod places;
+mod planted;
 mod shape;
 mod source;
 mod words;
@@ -35,6 +36,11 @@ fn lines_fit_and_every_file_says_what_it_is() {
     let files = source::rust_files();
     expect_none("line widths", &shape::line_widths(&files));
     expect_none("file headers", &shape::file_headers(&files));
+}
+
+#[test]
+fn planted_mistakes_have_tests() {
+    expect_none("planted", &planted::check(&source::all_files()));
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Oracle {
     parts: Vec<Vec<Map>>,
     /// Calls may fail: answers may be errors.
     lenient: bool,
+    /// It was opened once, so there is a database.
+    opened: bool,
 }
 
 /// What was wrong.
@@ -82,7 +84,7 @@ impl Part<'_> {
 impl Oracle {
     /// Of an empty database used by so many threads.
     pub(crate) fn new(threads: usize, lenient: bool) -> Oracle {
-        Oracle { parts: vec![vec![Map::new()]; threads], lenient }
+        Oracle { parts: vec![vec![Map::new()]; threads], lenient, opened: false }
     }
 
     /// Follows what a child said.
@@ -99,6 +101,7 @@ impl Oracle {
         if !story.ended && !story.was_killed() {
             return Err(format!("it ended with {}", story.exit));
         }
+        self.opened |= story.opens.contains(&OK);
         for (thread, states) in self.parts.iter_mut().enumerate() {
             let mut part = Part { states, poisoned: false };
             let mut answers = story.answers[thread].iter();
@@ -120,13 +123,18 @@ impl Oracle {
 
     /// Opens the database, which must be in one of the states, and goes on from that one.
     pub(crate) fn check(&mut self, path: &Path, script: &Script, read_only: bool) -> Outcome {
-        let nothing_there = read_only && !path.join("CURRENT").exists();
-        if nothing_there {
-            return Ok(());
+        if !path.join("CURRENT").exists() {
+            if self.opened {
+                return Err("ACK: the database is gone, it has no CURRENT".into());
+            }
+            if read_only {
+                return Ok(());
+            }
         }
         let failed = |error: engine::Error| format!("{error} ({:?})", error.kind());
         let options = script.engine_options().read_only(read_only);
         let db = Db::open(path, &options).map_err(failed)?;
+        self.opened = true;
         let mut found = vec![Map::new(); self.parts.len()];
         for entry in db.scan(&ScanOptions::new()).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;

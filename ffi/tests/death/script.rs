@@ -4,46 +4,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::random::{Random, value_of};
+
 /// The keys of one thread, each of which begins with the thread's digit.
 pub(crate) type Map = BTreeMap<String, Vec<u8>>;
 
-/// A small generator (splitmix64), the same as in the child.
-pub(crate) struct Random(u64);
-
 impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
     pub(crate) fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len() as u64) as usize]
     }
 }
 
-/// The `len` bytes that the child makes from `mark`.
-fn value_of(mark: u64, len: usize) -> Vec<u8> {
-    let mut random = Random::new(mark);
-    let words = std::iter::repeat_with(|| random.next().to_le_bytes());
-    let mut value: Vec<u8> = words.take(len.div_ceil(8)).flatten().collect();
-    value.truncate(len);
-    value
-}
-
 /// FNV-1a over lengths and bytes, as the child reports what it has read.
-fn digest(mut state: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn digest(mut state: u64, bytes: &[u8]) -> u64 {
     const PRIME: u64 = 0x100_0000_01b3;
     state = (state ^ bytes.len() as u64).wrapping_mul(PRIME);
     bytes.iter().fold(state, |state, byte| (state ^ u64::from(*byte)).wrapping_mul(PRIME))

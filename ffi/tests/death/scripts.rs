@@ -1,6 +1,7 @@
 //! The scripts: what flows there are, each in few system calls.
 
-use crate::script::{Change, Op, Random, Script};
+use crate::random::Random;
+use crate::script::{Change, Op, Script};
 
 const PROCESS: &str = "process";
 const INTERVAL: &str = "interval";
