@@ -50,6 +50,8 @@ impl Engine for ToykvEngine {
         options.set("memory_budget", &config.cache_bytes.min(1 << 30).to_string())?;
         if config.lz4 {
             options.set("compression", "lz4")?;
+            // Compressed blocks come from its own cache: as large as the others'.
+            options.set("cache_size_bytes", &config.cache_bytes.to_string())?;
         }
         for (name, value) in &config.options {
             options.set(name, value)?;
