@@ -19,6 +19,7 @@ use crate::fork::Owned;
 use crate::input::{Input, Location, output};
 use crate::options::Options;
 use crate::reader::{Reader, Source};
+use crate::repair::searching;
 use crate::snapshot::Snapshot;
 
 /// Up to this size a write is over before another thread could have been woken.
@@ -281,6 +282,22 @@ impl Db {
         interrupt.error.map_or(outcome, Err)
     }
 
+    /// Searches this database for damage while others use it, and reports as `toykv.verify` does
+    /// for a closed one. Reads at most `bytes_per_second`, 0 for no limit. `progress` may use the
+    /// database but not close it; ClosedError when another thread does.
+    ///
+    /// >>> db.scrub()["findings"]
+    /// []
+    #[pyo3(signature = (*, bytes_per_second=0, progress=None))]
+    fn scrub<'py>(
+        &self,
+        py: Python<'py>,
+        bytes_per_second: u64,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        searching(py, progress, |tell| self.handle.db()?.scrub(bytes_per_second, tell))
+    }
+
     /// What the space of the directory is needed for, in bytes, as a dict. All numbers but
     /// `hidden_value_bytes`, which is part of `live_value_bytes`, add up to `total_bytes`;
     /// `snapshots` lists the snapshots, the oldest first, with their age and what they hold.
@@ -385,18 +402,25 @@ fn popped<'py>(py: Python<'py>, pair: Option<(Vec<u8>, toykv::Value)>) -> PyResu
 }
 
 /// Looks now and then whether the user pressed Ctrl-C.
-struct Interrupt {
+pub(crate) struct Interrupt {
     looked: Instant,
-    error: Option<PyErr>,
+    pub(crate) error: Option<PyErr>,
 }
 
 impl Interrupt {
-    fn new() -> Interrupt {
+    pub(crate) fn new() -> Interrupt {
         Interrupt { looked: Instant::now(), error: None }
     }
 
-    fn look(&mut self) -> ControlFlow<()> {
-        if self.looked.elapsed() >= SIGNAL_INTERVAL {
+    /// Tells a callback of the caller; what it raises ends the call.
+    pub(crate) fn tell(&mut self, progress: &Py<PyAny>, now: Progress) {
+        let numbers = (now.done_bytes, now.total_bytes);
+        let told = Python::attach(|py| progress.call1(py, numbers).map(drop));
+        self.error = self.error.take().or(told.err());
+    }
+
+    pub(crate) fn look(&mut self) -> ControlFlow<()> {
+        if self.error.is_none() && self.looked.elapsed() >= SIGNAL_INTERVAL {
             self.looked = Instant::now();
             self.error = Python::attach(|py| py.check_signals()).err();
         }

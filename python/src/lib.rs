@@ -17,6 +17,7 @@ mod fork;
 mod input;
 mod options;
 mod reader;
+mod repair;
 mod snapshot;
 mod value;
 
@@ -35,6 +36,8 @@ mod _toykv {
     use crate::options::Options;
     #[pymodule_export]
     use crate::reader::Reader;
+    #[pymodule_export]
+    use crate::repair::{salvage, verify};
     #[pymodule_export]
     use crate::snapshot::Snapshot;
     #[pymodule_export]

@@ -18,7 +18,8 @@ def examples() -> list[doctest.DocTest]:
     found = finder.find(toykv, "toykv")
     # The finder takes these for another module's.
     found += finder.find(_toykv._Readable, "toykv._Readable")
-    found += finder.find(toykv.destroy, "toykv.destroy")
+    for name in ["destroy", "verify", "salvage"]:
+        found += finder.find(getattr(toykv, name), f"toykv.{name}")
     return [test for test in found if test.examples]
 
 
@@ -29,6 +30,7 @@ def test_examples_of_docstrings(tmp_path: Path) -> None:
     # What the finder overlooks would not be tested, so name some of each sort.
     assert {"toykv", "toykv.open", "toykv.DB", "toykv.DB.put", "toykv.Cursor.next_batch"} <= found
     assert {"toykv._Readable.items", "toykv.Error", "toykv.destroy"} <= found
+    assert {"toykv.verify", "toykv.salvage", "toykv.DB.scrub"} <= found
     for test in tests:
         path = os.fspath(tmp_path / str(next(names)))
         with toykv.open(path + "-db") as db:

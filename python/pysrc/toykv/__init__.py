@@ -53,6 +53,8 @@ from ._toykv import (
     WriteBatch,
     __version__,
     destroy,
+    salvage,
+    verify,
 )
 
 if TYPE_CHECKING:
@@ -97,6 +99,8 @@ __all__ = [
     "__version__",
     "destroy",
     "open",
+    "salvage",
+    "verify",
 ]
 
 

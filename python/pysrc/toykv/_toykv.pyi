@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import GenericAlias, TracebackType
 from typing import (
     Any,
@@ -33,6 +33,8 @@ __all__ = [
     "_Readable",
     "__version__",
     "destroy",
+    "salvage",
+    "verify",
 ]
 
 _T = TypeVar("_T")
@@ -64,6 +66,24 @@ class OptionValues(TypedDict, total=False):
 @type_check_only
 class _HasItems(Protocol):
     def items(self) -> Iterable[tuple[Buffer, Buffer]]: ...
+
+@type_check_only
+class FindingDict(TypedDict):
+    path: str
+    offset: int
+    what: str
+    first_key: bytes | None
+    last_key: bytes | None
+    records: int | None
+
+@type_check_only
+class DamageReportDict(TypedDict):
+    clean: bool
+    files: int
+    bytes: int
+    records: int
+    omitted_findings: int
+    findings: list[FindingDict]
 
 @type_check_only
 class SnapshotSpaceDict(TypedDict):
@@ -256,6 +276,9 @@ class DB(_Readable):
     def compact(self, start: Buffer | None = None, stop: Buffer | None = None, /) -> None: ...
     def stats(self) -> dict[str, int]: ...
     def gc(self) -> None: ...
+    def scrub(
+        self, *, bytes_per_second: int = 0, progress: Callable[[int, int], object] | None = None
+    ) -> DamageReportDict: ...
     def explain_space(self) -> SpaceDict: ...
     def health(self) -> HealthDict: ...
     def close(self) -> None: ...
@@ -275,3 +298,15 @@ class DB(_Readable):
     ) -> None: ...
 
 def destroy(path: StrOrBytesPath, /) -> None: ...
+def verify(
+    path: StrOrBytesPath, /, *, progress: Callable[[int, int], object] | None = None
+) -> DamageReportDict: ...
+def salvage(
+    source: StrOrBytesPath,
+    target: StrOrBytesPath,
+    options: Options | None = None,
+    /,
+    *,
+    progress: Callable[[int, int], object] | None = None,
+    **more: Unpack[OptionValues],
+) -> DamageReportDict: ...
