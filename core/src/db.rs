@@ -13,7 +13,7 @@ use crate::fs::{FileSystem, OsFileSystem};
 use crate::handle::Handle;
 use crate::key::LookupKey;
 use crate::options::{Options, WriteOptions};
-use crate::report::{Health, Progress, Space, Stats};
+use crate::report::{Health, Progress, RunSize, Space, Stats};
 use crate::scan::{Scan, ScanOptions};
 use crate::snapshot::Snapshot;
 use crate::types::{DEFAULT_KEYSPACE, Kind, MAX_VALUE_LEN, SeqNo};
@@ -259,6 +259,12 @@ impl Db {
     /// Counts and sizes.
     pub fn stats(&self) -> Stats {
         self.handle.engine().stats()
+    }
+
+    /// The sorted runs, which a read looks at one after the other, the newest first. What is only
+    /// in memtables is in none of them.
+    pub fn runs(&self) -> Vec<RunSize> {
+        self.handle.engine().runs()
     }
 
     /// What the space that the directory takes is needed for. In steady state, and some seconds

@@ -179,6 +179,18 @@ pub struct SnapshotSpace {
     pub held_bytes: u64,
 }
 
+/// A sorted run: tables whose ranges of keys do not overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunSize {
+    /// Its tables.
+    pub tables: usize,
+    /// Entries in them, older versions and tombstones counted.
+    pub entries: u64,
+    /// Their files, in bytes. Separated values are not in them.
+    pub bytes: u64,
+}
+
 /// Declares [`Stats`] and its one table of names, from which C, Python and JSON are made.
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty,)+) => {

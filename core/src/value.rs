@@ -57,6 +57,15 @@ impl Value {
         };
         Value(Repr::Pinned { ptr: value.as_ptr(), len: value.len(), _pin })
     }
+
+    /// What it holds of the heap beside itself, in bytes: 0 for a short value and for one in a
+    /// mapped file; a buffer may be shared with other values.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Pinned { _pin: Pin::Buffer { _bytes }, .. } => _bytes.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Deref for Value {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counters::Stall;
 use super::state::{Engine, lock};
+use super::view::Run;
 use crate::error::{Error, Result};
 use crate::key::put_prefix;
-use crate::report::{Health, Stats};
+use crate::report::{Health, RunSize, Stats};
 use crate::types::DEFAULT_KEYSPACE;
 use crate::version::KeyRange;
 
@@ -86,6 +87,17 @@ impl Engine {
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),
         }
+    }
+
+    /// The sorted runs, the newest first.
+    pub(crate) fn runs(&self) -> Vec<RunSize> {
+        let view = self.view.load_full();
+        let size = |run: &Run| RunSize {
+            tables: run.tables.len(),
+            entries: run.tables.iter().map(|(meta, _)| meta.entries).sum(),
+            bytes: run.tables.iter().map(|(meta, _)| meta.size_bytes).sum(),
+        };
+        view.version.runs.iter().map(size).collect()
     }
 
     /// [`Engine::compact_range`] for bounds on user keys of the default keyspace.

@@ -50,7 +50,10 @@ fn what_is_put_is_found_through_flush_compaction_and_reopen() {
     check(&db, "flushed");
     db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
     check(&db, "compacted");
-    assert_eq!(db.stats().runs, 1);
+    let (runs, stats) = (db.runs(), db.stats());
+    assert_eq!((runs.len(), stats.runs), (1, 1));
+    assert_eq!((runs[0].tables, runs[0].bytes), (stats.tables, stats.table_bytes));
+    assert_eq!(runs[0].entries, count - count.div_ceil(3));
     db.close().unwrap();
     let db = Db::open(&path, &small()).unwrap();
     check(&db, "reopened");

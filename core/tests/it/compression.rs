@@ -97,6 +97,20 @@ fn values_are_what_was_written_wherever_they_are() {
 }
 
 #[test]
+fn a_value_says_what_it_holds_of_the_heap() {
+    for compression in SCHEMES {
+        let disk = SimDisk::new();
+        let db = disk.open_db("/db", &options(compression)).unwrap();
+        db.put(b"short", b"value").unwrap();
+        db.put(b"long", &[7; 50_000]).unwrap();
+        let heap = |key: &[u8]| db.get(key).unwrap().unwrap().heap_bytes();
+        assert_eq!(heap(b"short"), 0);
+        let expected = if compression == Compression::None { 0 } else { 50_000 };
+        assert_eq!(heap(b"long"), expected, "{compression:?}");
+    }
+}
+
+#[test]
 fn what_shrinks_takes_less_and_user_bytes_are_those_of_the_user() {
     let sizes = SCHEMES.map(|compression| {
         let disk = SimDisk::new();

@@ -98,7 +98,10 @@ impl Exit {
             ErrorKind::DiskFull => Exit::DiskFull,
             ErrorKind::Poisoned => Exit::Poisoned,
             ErrorKind::Unsupported | ErrorKind::UnsupportedFormat => Exit::Unsupported,
-            ErrorKind::WouldStall | ErrorKind::Conflict => Exit::Busy,
+            ErrorKind::WouldStall
+            | ErrorKind::Conflict
+            | ErrorKind::NoMemory
+            | ErrorKind::SnapshotExpired => Exit::Busy,
             ErrorKind::Exists => Exit::Exists,
             ErrorKind::Cancelled => Exit::Cancelled,
             // The server ends.

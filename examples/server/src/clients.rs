@@ -20,6 +20,9 @@ const BUSY: u8 = 1;
 /// Told to go.
 const ENDED: u8 = 2;
 
+/// A client that has given so many wrong passwords is closed: its next guess costs a connection.
+const MOST_GUESSES: u8 = 10;
+
 /// One connection.
 pub(crate) struct Client {
     /// Counts up from 1.
@@ -35,6 +38,7 @@ pub(crate) struct Client {
     phase: AtomicU8,
     task: OnceLock<AbortHandle>,
     begun: AtomicBool,
+    guesses: AtomicU8,
 }
 
 /// All connections.
@@ -103,6 +107,7 @@ impl Clients {
             phase: AtomicU8::new(IDLE),
             task: OnceLock::new(),
             begun: AtomicBool::new(false),
+            guesses: AtomicU8::new(0),
         });
         all.insert(client.id, Arc::clone(&client));
         Some(Registered { clients: Arc::clone(self), client })
@@ -164,18 +169,36 @@ impl Client {
         self.deadline_ms.store(deadline_ms, Ordering::Relaxed);
     }
 
-    /// Says that a command is being executed; false when it was told to go meanwhile.
+    /// Says that a command is being executed, which takes the time that it takes; false when it was
+    /// told to go meanwhile.
     #[inline]
     pub(crate) fn begin(&self, now_ms: u64) -> bool {
+        self.give_until(u64::MAX);
         self.last_ms.store(now_ms, Ordering::Relaxed);
         self.begun.store(true, Ordering::Relaxed);
         self.phase.compare_exchange(IDLE, BUSY, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// When it connected.
+    pub(crate) fn connected_ms(&self) -> u64 {
+        self.connected_ms
     }
 
     /// Whether it has ever sent anything.
     #[inline]
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// It gave a wrong password.
+    pub(crate) fn note_guess(&self) {
+        self.guesses.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(client = self.id, peer = %self.peer, "wrong password");
+    }
+
+    /// Whether it has given too many.
+    pub(crate) fn has_guessed_enough(&self) -> bool {
+        self.guesses.load(Ordering::Relaxed) >= MOST_GUESSES
     }
 
     /// Says that it waits for a command.

@@ -214,7 +214,8 @@ impl Config {
             limits.set(name, *value)?;
         }
         for (name, value) in &flags.limit {
-            let number = value.parse().map_err(|_| format!("limit {name}: {value:?}"))?;
+            let number =
+                value.parse().map_err(|_| format!("limit {name}: {value:?} is not a number"))?;
             limits.set(name, number)?;
         }
         let mut options = Options::new();

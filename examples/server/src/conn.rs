@@ -20,6 +20,12 @@ use crate::{lines, resp};
 /// The buffer that a connection begins with.
 const FIRST_CAPACITY: usize = 16 << 10;
 
+/// A client has so many times `header_seconds` to give its password.
+const STRANGER_TIMES: u64 = 3;
+
+/// The first byte of TLS; no line and no command begins with it.
+const TLS_HELLO: u8 = 0x16;
+
 /// Bytes of a refused client that are read and thrown away, so that it can read why; and how long.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(1);
@@ -45,6 +51,8 @@ pub(crate) trait Dialect {
     fn settle(&mut self, out: &mut Out);
     /// Whether a command has begun to arrive.
     fn is_amid(&self) -> bool;
+    /// Whether the password is still to be given.
+    fn is_stranger(&self) -> bool;
     /// Memory kept for a command that has not come completely.
     fn memory_bytes(&self) -> usize {
         0
@@ -69,11 +77,15 @@ where
         share,
         begun_ms: None,
     };
-    if !matches!(connection.fill(0).await, Fill::Some) {
+    if !matches!(connection.fill(0, false).await, Fill::Some) {
         return;
     }
     let polite = match connection.input.first() {
         Some(b'*') => connection.talk(resp::Session::new(&shared, &client)).await,
+        Some(&TLS_HELLO) => {
+            tracing::warn!(client = client.id, peer = %client.peer, "speaks TLS: closed");
+            false
+        }
         _ => connection.talk(lines::Session::new(&shared, &client)).await,
     };
     if polite {
@@ -131,12 +143,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return true;
             }
             self.consume(used, &mut dialect);
-            match self.fill(dialect.memory_bytes()).await {
+            match self.fill(dialect.memory_bytes(), dialect.is_stranger()).await {
                 Fill::Some => {}
                 Fill::End => return false,
                 Fill::Full => {
                     tracing::warn!(client = self.client.id, "no memory for a long command");
-                    self.out.push(b"-ERR too much memory is used by clients' commands\r\n");
+                    self.out.push(format!("-ERR {}\r\n", resp::NO_MEMORY).as_bytes());
                     return self.send().await.is_ok();
                 }
             }
@@ -164,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Reads what there is. `memory_bytes` is what the command that is arriving takes beside its
     /// bytes.
-    async fn fill(&mut self, memory_bytes: usize) -> Fill {
+    async fn fill(&mut self, memory_bytes: usize, stranger: bool) -> Fill {
         if self.input.capacity() - self.input.len() < self.input.capacity() / 4 {
             let capacity = self.input.capacity() * 2;
             if !self.share.resize(capacity + memory_bytes) {
@@ -173,9 +185,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.input.reserve_exact(capacity - self.input.len());
         }
         let limits = &self.shared.limits;
-        if let Some(begun) = self.begun_ms {
+        let header_ms = limits.header_seconds * 1000;
+        if stranger {
+            self.client.give_until(self.client.connected_ms() + STRANGER_TIMES * header_ms);
+        } else if let Some(begun) = self.begun_ms {
             let pieces = 1 + (self.input.len() >> 20) as u64;
-            self.client.give_until(begun + limits.header_seconds * 1000 * pieces);
+            self.client.give_until(begun + header_ms * pieces);
         } else if self.client.has_begun() {
             let now = self.shared.clients.now_ms();
             self.client.give_until(now + limits.idle_seconds * 1000);

@@ -64,9 +64,11 @@ limits! {
     output_bytes = 8_388_608, 1_024,
         "replies waiting for a client; nothing more of it is executed or read until it takes them";
     buffer_bytes = 536_870_912, 65_536,
-        "all that clients' commands and replies take beyond 64 KiB each, over all of them, and \
-         twice what gRPC requests and once what gRPC answers take; a command beyond is refused and \
-         its client closed, a call beyond is RESOURCE_EXHAUSTED";
+        "all that clients' commands and replies take beyond 64 KiB each, over all of them, with \
+         what commands of many arguments need while they are executed, but without values that are \
+         mapped; and twice what gRPC requests take, with what their fields become, and once what \
+         gRPC answers take; a command beyond is refused, and its client closed if it has not come \
+         completely, a call beyond is RESOURCE_EXHAUSTED";
     header_seconds = 10, 1,
         "from connecting to the first byte (TLS included), and from a command's first byte to its \
          last, longer by as much for every MiB that has come; closed";
@@ -76,6 +78,8 @@ limits! {
     send_seconds = 60, 1, "a client takes none of its reply; closed";
     grpc_connections = 64, 1, "connections on the gRPC port; the next one is closed";
     grpc_streams = 64, 1, "calls at a time on one connection; more wait";
+    grpc_age_seconds = 3_600, 1,
+        "a connection; GOAWAY, so that the client connects anew, and calls under way go on";
     grpc_message_bytes = 4_194_304, 1_024, "one message, either way; OUT_OF_RANGE";
     grpc_resets = 20, 1,
         "streams opened and reset before they were looked at (a reset flood); GOAWAY";

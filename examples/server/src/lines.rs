@@ -12,7 +12,7 @@ use crate::clients::Client;
 use crate::conn::{Dialect, Next};
 use crate::metrics::add;
 use crate::out::Out;
-use crate::resp::{COMMANDS, find};
+use crate::resp::{COMMANDS, NO_COMMAND, find};
 use crate::server::Shared;
 use crate::store::Stall;
 use crate::threads::{blocking, blocking_if_long};
@@ -85,6 +85,11 @@ impl Session {
         if matches!(&name[..], b"QUIT" | b"EXIT") {
             return true;
         }
+        if is_http(&name, &words) {
+            tracing::warn!(client = self.client.id, peer = %self.client.peer, "speaks HTTP: closed");
+            self.fail("this port speaks no HTTP", out);
+            return true;
+        }
         let mark = out.mark();
         if let Err(failure) = self.command(&name, &words[1..], out) {
             out.rewind(mark);
@@ -104,9 +109,14 @@ impl Session {
             other => other,
         };
         let command = find(same).unwrap_or(COMMANDS.len());
-        self.shared.metrics.count(command, 1, self.begun.elapsed());
+        let took = self.begun.elapsed();
+        self.shared.metrics.count(command, 1, took);
+        if took >= self.shared.slow {
+            let name = COMMANDS.get(command).map_or(NO_COMMAND, |command| command.name);
+            self.shared.note_slow(name, 1, took);
+        }
         self.begun = Instant::now();
-        false
+        self.client.has_guessed_enough()
     }
 
     fn fail(&self, text: &str, out: &mut Out) {
@@ -164,7 +174,7 @@ impl Session {
 
     fn log_in(&mut self, password: &[u8], out: &mut Out) -> std::result::Result<(), Failure> {
         if !self.shared.secret.admits(password) {
-            tracing::warn!(client = self.client.id, peer = %self.client.peer, "wrong password");
+            self.client.note_guess();
             return Err(Failure::Words("wrong password, or none is needed".into()));
         }
         self.authenticated = true;
@@ -220,6 +230,13 @@ impl Session {
     }
 }
 
+/// Whether a browser speaks. A page from anywhere can make it send a request here, whose body would
+/// be read as commands.
+fn is_http(name: &[u8], words: &[Vec<u8>]) -> bool {
+    let version = words.len() == 3 && words[2].starts_with(b"HTTP/") && name != b"SET";
+    version || name == b"HOST:"
+}
+
 /// A value for a person: as it is where it is text of one line, otherwise quoted.
 fn show(value: &Value, out: &mut Out) {
     let text = std::str::from_utf8(value).is_ok_and(|text| !text.contains(char::is_control));
@@ -264,5 +281,9 @@ impl Dialect for Session {
 
     fn is_amid(&self) -> bool {
         self.searched > 0
+    }
+
+    fn is_stranger(&self) -> bool {
+        !self.authenticated
     }
 }

@@ -11,6 +11,11 @@ use crate::limits::FREE_BYTES;
 /// Values of at least this size are pinned.
 const PINNED_LEN: usize = 16 << 10;
 
+/// Pinned values that a client may have for nothing, and what each other one takes beside its
+/// bytes.
+const FREE_PINS: usize = 64;
+const PIN_BYTES: usize = size_of::<(usize, Value)>();
+
 /// Capacity that is kept between rounds.
 const KEPT_CAPACITY: usize = 32 << 10;
 
@@ -21,6 +26,8 @@ pub(crate) struct Out {
     /// Values, each before the byte at its position.
     pinned: Vec<(usize, Value)>,
     pinned_bytes: usize,
+    /// Heap that pinned values take.
+    held_bytes: usize,
     share: Share,
     /// Length up to which there is memory for `bytes`.
     room: usize,
@@ -39,6 +46,7 @@ pub(crate) struct Mark {
     bytes: usize,
     pinned: usize,
     pinned_bytes: usize,
+    held_bytes: usize,
 }
 
 impl Out {
@@ -48,6 +56,7 @@ impl Out {
             bytes: Vec::new(),
             pinned: Vec::new(),
             pinned_bytes: 0,
+            held_bytes: 0,
             share: Share::new(budget),
             room: FREE_BYTES,
             allowed: FREE_BYTES.min(reply_limit),
@@ -71,7 +80,12 @@ impl Out {
         self.end = self.bytes.len().saturating_add(self.reply_limit);
         self.allowed = self.room.min(self.end);
         self.refused = false;
-        Mark { bytes: self.bytes.len(), pinned: self.pinned.len(), pinned_bytes: self.pinned_bytes }
+        Mark {
+            bytes: self.bytes.len(),
+            pinned: self.pinned.len(),
+            pinned_bytes: self.pinned_bytes,
+            held_bytes: self.held_bytes,
+        }
     }
 
     /// Forgets what was added since.
@@ -79,6 +93,10 @@ impl Out {
         self.bytes.truncate(mark.bytes);
         self.pinned.truncate(mark.pinned);
         self.pinned_bytes = mark.pinned_bytes;
+        if self.held_bytes > mark.held_bytes {
+            self.held_bytes = mark.held_bytes;
+            self.share.resize(self.room + self.held_bytes);
+        }
         self.refused = false;
     }
 
@@ -97,7 +115,7 @@ impl Out {
     /// Whether it is better sent now: memory is short and this takes of it, or soon will.
     #[inline]
     pub(crate) fn is_pressed(&self) -> bool {
-        self.bytes.len() >= FREE_BYTES / 2 && self.share.is_short()
+        (self.bytes.len() >= FREE_BYTES / 2 || self.held_bytes > 0) && self.share.is_short()
     }
 
     /// Adds bytes.
@@ -116,12 +134,19 @@ impl Out {
         }
     }
 
-    /// Adds a value; a long one is pinned.
+    /// Adds a value; a long one is pinned, and takes of the memory what it holds of the heap.
     #[inline]
     pub(crate) fn push_value(&mut self, value: &Value) {
         if value.len() < PINNED_LEN {
             return self.push(value);
         }
+        let own = if self.pinned.len() < FREE_PINS { 0 } else { PIN_BYTES };
+        let held = self.held_bytes + value.heap_bytes() + own;
+        if self.refused || held > self.held_bytes && !self.share.resize(self.room + held) {
+            self.refused = true;
+            return;
+        }
+        self.held_bytes = held;
         self.pinned.push((self.bytes.len(), value.clone()));
         self.pinned_bytes += value.len();
     }
@@ -136,11 +161,13 @@ impl Out {
         }
         // A vector doubles when it grows.
         let capacity = needed.max(self.bytes.capacity() * 2);
-        if needed > self.room && !self.share.resize(capacity) {
-            self.refused = true;
-            return false;
+        if needed > self.room {
+            if !self.share.resize(capacity + self.held_bytes) {
+                self.refused = true;
+                return false;
+            }
+            self.room = capacity.max(FREE_BYTES);
         }
-        self.room = capacity.max(FREE_BYTES);
         self.allowed = self.room.min(self.end);
         true
     }
@@ -165,10 +192,11 @@ impl Out {
         self.pinned_bytes = 0;
         if self.bytes.capacity() > FREE_BYTES {
             self.bytes = Vec::with_capacity(KEPT_CAPACITY);
-            self.share.resize(0);
             (self.room, self.allowed) = (FREE_BYTES, FREE_BYTES);
         }
-        if self.pinned.capacity() > 1024 {
+        self.held_bytes = 0;
+        self.share.resize(0);
+        if self.pinned.capacity() > FREE_PINS {
             self.pinned = Vec::new();
         }
     }

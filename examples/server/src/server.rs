@@ -38,6 +38,16 @@ pub(crate) struct Shared {
     pub(crate) shutdown: Arc<Shutdown>,
 }
 
+impl Shared {
+    /// Logs commands of one kind that took long together; the caller has compared.
+    #[cold]
+    pub(crate) fn note_slow(&self, name: &str, number: u64, took: Duration) {
+        add(&self.metrics.slow, 1);
+        let took_ms = took.as_millis() as u64;
+        tracing::warn!(target: "slow", command = name, number, took_ms, "a slow command");
+    }
+}
+
 /// A server that listens.
 pub struct Server {
     shared: Arc<Shared>,

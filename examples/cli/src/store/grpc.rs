@@ -21,8 +21,11 @@ use crate::failure::{Exit, Failure, Result};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When a server that says nothing is asked whether it is there, and how long it may take.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What it may mean when something answers and no call can be made.
+const FOREIGN: &str = "; does gRPC answer there, and in clear for http://?";
 
 /// How often a call that waits looks whether Ctrl-C was pressed.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -79,7 +82,9 @@ impl Grpc {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let channel = runtime.block_on(endpoint.connect()).map_err(|error| {
-            Failure::new(Exit::Unreachable, format!("{address}: {}", causes(&error)))
+            let hint = if std::error::Error::source(&error).is_some() { "" } else { FOREIGN };
+            let message = format!("{address}: {}{hint}", causes(&error));
+            Failure::new(Exit::Unreachable, message)
         })?;
         // The server says how large a message may be.
         let client = ToykvClient::new(channel).max_decoding_message_size(usize::MAX);
@@ -171,6 +176,11 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 /// What a failed call means.
 fn failure(address: &str, status: &Status) -> Failure {
+    // What a server answers has no cause here.
+    if status.code() == Code::Internal && std::error::Error::source(status).is_some() {
+        let message = format!("{address}: {}{FOREIGN}", status.message());
+        return Failure::new(Exit::Unreachable, message);
+    }
     let kind = status.metadata().get(ERROR_KIND).and_then(|kind| kind.to_str().ok());
     let exit = kind.and_then(Exit::of_kind_named).unwrap_or_else(|| exit(status.code()));
     Failure::new(exit, format!("{address}: {}", status.message()))
@@ -181,7 +191,8 @@ fn exit(code: Code) -> Exit {
     match code {
         Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
         Code::FailedPrecondition => Exit::ReadOnly,
-        Code::ResourceExhausted => Exit::DiskFull,
+        // There is no memory for it just now: a full disk is told by its kind.
+        Code::ResourceExhausted => Exit::Busy,
         Code::DataLoss => Exit::Corruption,
         Code::Unauthenticated | Code::PermissionDenied => Exit::Refused,
         Code::Unimplemented => Exit::Unsupported,

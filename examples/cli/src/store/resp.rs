@@ -40,7 +40,8 @@ impl Resp {
             let host = host.strip_prefix('[').map_or(host, |host| host.trim_end_matches(']'));
             Some((host.to_owned(), port.parse().ok()?))
         });
-        let Some((host, port)) = parts.filter(|(host, _)| !host.is_empty()) else {
+        let good = |(host, _): &(String, u16)| !host.is_empty() && !host.contains('/');
+        let Some((host, port)) = parts.filter(good) else {
             let message = format!("{address:?} is no address: host:port or http://host:port");
             return Err(Failure::usage(message));
         };
@@ -171,11 +172,18 @@ fn failure(address: &str, error: &RedisError) -> Failure {
     let kind = error.detail().and_then(|detail| detail.split_once(": ")).map(|(kind, _)| kind);
     let exit = kind.and_then(Exit::of_kind_named).unwrap_or_else(|| exit(error));
     let message = match (error.code(), error.detail()) {
+        _ if error.kind() == ErrorKind::Parse => FOREIGN.to_owned(),
         (Some(_), Some(detail)) if exit != Exit::Unreachable => detail.to_owned(),
         _ => error.to_string(),
     };
     Failure::new(exit, format!("{address}: {message}"))
 }
+
+/// What an answer means that is not the protocol.
+const FOREIGN: &str = "what answers there speaks another protocol than Redis', or TLS";
+
+/// What a client is told, as by Redis, that comes when all places are taken.
+const TOO_MANY: &str = "max number of clients";
 
 /// What a failure without an engine's kind means.
 fn exit(error: &RedisError) -> Exit {
@@ -186,6 +194,7 @@ fn exit(error: &RedisError) -> Exit {
         (_, Some("READONLY")) => Exit::ReadOnly,
         (_, Some("MISCONF")) => Exit::Poisoned,
         (_, Some("BUSY" | "LOADING" | "TRYAGAIN")) => Exit::Busy,
+        _ if error.detail().is_some_and(|text| text.starts_with(TOO_MANY)) => Exit::Busy,
         (ErrorKind::Server(_) | ErrorKind::Extension, _) => Exit::Usage,
         (ErrorKind::InvalidClientConfig, _) => Exit::Usage,
         (ErrorKind::Client | ErrorKind::UnexpectedReturnType, _) => Exit::Unsupported,

@@ -202,6 +202,57 @@ fn passwords_by_every_way() {
 }
 
 #[test]
+fn a_server_with_no_place_left_is_busy_with_11() {
+    let served = Served::start(&["--limit", "connections=1", "--limit", "buffer_bytes=65536"]);
+    let mut shell = served.toykv(Way::Resp, &["shell"]);
+    let pipes = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"set a b\n").unwrap();
+    let mut answer = [0; 8];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut answer).unwrap();
+    let (code, message) = fail(&mut served.toykv(Way::Resp, &["len"]), b"");
+    assert_eq!(code, 11, "{message}");
+    assert!(message.contains("max number of clients"), "{message}");
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    // Memory for calls.
+    let (code, message) = fail(&mut served.toykv(Way::Grpc, &["set", "a", "-"]), &[b'v'; 100_000]);
+    assert_eq!(code, 11, "{message}");
+}
+
+/// Speaking in clear to a server with TLS, and with TLS to one without.
+#[test]
+fn a_server_that_speaks_otherwise_is_told_by_its_address() {
+    let (plain, tls) = (Served::start(&[]), Served::start_tls());
+    for way in WAYS {
+        for (address, other) in [(plain.address(way), &tls), (tls.address(way), &plain)] {
+            // The scheme of the one, the place of the other.
+            let scheme = address.rsplit_once("//").map_or("", |(scheme, _)| scheme);
+            let place = other.address(way);
+            let place = place.rsplit_once("//").map_or(&place[..], |(_, place)| place);
+            let mixed = match scheme {
+                "" => place.to_owned(),
+                scheme => format!("{scheme}//{place}"),
+            };
+            let (code, message) = fail(program().args(["--server", &mixed, "len"]), b"");
+            assert_eq!(code, 13, "{mixed}: {message}");
+            assert!(message.contains(place), "{mixed}: {message}");
+            assert_eq!(message.lines().count(), 1, "{mixed}: {message}");
+        }
+    }
+    // The ports of one server, the one for the other.
+    let (resp, grpc) = (plain.address(Way::Resp), plain.address(Way::Grpc));
+    let swapped = [format!("http://{resp}"), grpc.replace("http://", "")];
+    for (address, words) in swapped.iter().zip(["does gRPC answer there", "another protocol"]) {
+        let (code, message) = fail(program().args(["--server", address, "len"]), b"");
+        assert_eq!(code, 13, "{address}: {message}");
+        assert!(message.contains(words), "{address}: {message}");
+        assert_eq!(message.lines().count(), 1, "{address}: {message}");
+    }
+}
+
+#[test]
 fn what_a_place_cannot_do_it_says_in_the_same_words() {
     let served = Served::start(&[]);
     for way in WAYS {

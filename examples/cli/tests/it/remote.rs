@@ -1,6 +1,8 @@
 //! A server that is not toykv-server, or does something wrong; the real one is in `places`.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::fake::{Manner, start};
 use crate::harness::{Place, fail, program, run, succeed};
@@ -128,10 +130,44 @@ fn addresses_that_lead_nowhere() {
         ("nonsense", 2),
         (":1", 2),
         ("127.0.0.1:x", 2),
+        ("ftp://127.0.0.1:1", 2),
         ("http://[::1]:1", 13),
     ] {
         let (found, message) = fail(program().args(["-s", address, "len"]), b"");
         assert_eq!(found, code, "{address}: {message}");
         assert!(message.contains(address), "{message}");
     }
+}
+
+/// Answers the beginning of HTTP/2 and then nothing, not even whether it is still there.
+fn silent_server() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+        // Reads on, so that only the silence shows.
+        drop(std::io::copy(&mut stream, &mut std::io::sink()));
+    });
+    address
+}
+
+/// A scan has no time of its own: without being asked whether it is there, a server that has gone
+/// would be waited for without an end.
+#[test]
+fn a_server_that_falls_silent_ends_with_13() {
+    let mut scan = program();
+    scan.arg("--server").arg(format!("http://{}", silent_server())).arg("scan");
+    let mut child = scan.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(200) {
+            child.kill().unwrap();
+            panic!("it waits on");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(13), "{message}");
 }

@@ -1,6 +1,7 @@
 //! gRPC: the service of proto/toykv/v1/toykv.proto, health and reflection, on a port of its own.
 
 mod counted;
+mod fields;
 mod scan;
 mod service;
 mod upkeep;
@@ -73,6 +74,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, tls: Optio
         .layer(layer_fn(move |inner| Counted::new(inner, Arc::clone(&counted))))
         .max_concurrent_streams(Some(limits.grpc_streams as u32))
         .http2_max_pending_accept_reset_streams(Some(limits.grpc_resets as usize))
+        .max_connection_age(Duration::from_secs(limits.grpc_age_seconds))
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_PATIENCE))
         .http2_max_header_list_size(Some(16 << 10))

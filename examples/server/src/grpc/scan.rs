@@ -20,6 +20,9 @@ use crate::threads::blocking;
 /// Bytes of a message, about; one entry may be larger.
 const MESSAGE_BYTES: usize = 64 << 10;
 
+/// What an entry takes in a message beside its key and its value, at most.
+pub(super) const ENTRY_BYTES: usize = 32;
+
 /// Entries as a stream of messages.
 pub(crate) struct Entries {
     scan: Option<Scan>,
@@ -81,7 +84,11 @@ fn next_message(scan: &mut Scan, limit: usize) -> Result<Option<ScanResponse>, S
     let (mut message, mut bytes) = (ScanResponse::default(), 0);
     while bytes < MESSAGE_BYTES.min(limit / 2) {
         let Some(entry) = scan.next_entry().map_err(|error| status(&error))? else { break };
-        let size = entry.key.len() + entry.value.len() + 32;
+        let size = entry.key.len() + entry.value.len() + ENTRY_BYTES;
+        if size > limit {
+            // Not even copied.
+            return Err(too_long(entry.value.len(), limit));
+        }
         if bytes > 0 && bytes + size > limit {
             // Back over it: it opens the next message.
             scan.prev_entry().map_err(|error| status(&error))?;
@@ -93,6 +100,13 @@ fn next_message(scan: &mut Scan, limit: usize) -> Result<Option<ScanResponse>, S
             .push(Entry { key: entry.key.to_vec().into(), value: entry.value.to_vec().into() });
     }
     Ok((!message.entries.is_empty()).then_some(message))
+}
+
+/// A value that no message takes.
+#[cold]
+pub(super) fn too_long(value_bytes: usize, limit: usize) -> Status {
+    let what = "message length too large: this value goes by Redis' protocol";
+    Status::out_of_range(format!("{what}; {value_bytes} bytes, the limit is {limit}"))
 }
 
 /// The header `grpc-timeout`: up to eight digits and a unit.

@@ -6,13 +6,16 @@ use bytes::Bytes;
 use tonic::{Request, Response, Status};
 use toykv::{Durability, Error, ErrorKind, SeqNo, WriteBatch};
 
+use super::scan::{ENTRY_BYTES, too_long};
+use super::upkeep::Reports;
 use crate::metrics::add;
 use crate::proto::toykv_server::Toykv;
 use crate::proto::write::Operation;
 use crate::proto::{self, BatchWriteRequest, BatchWriteResponse, DeleteRequest, DeleteResponse};
 use crate::proto::{CollectRequest, CompactRequest, ExplainRequest, ExplainResponse, Figure};
 use crate::proto::{GetRequest, GetResponse, PutRequest, PutResponse, ScanRequest};
-use crate::proto::{SnapshotSpace, StatsRequest, StatsResponse};
+use crate::proto::{Progress, SnapshotSpace, StatsRequest, StatsResponse};
+use crate::proto::{VerifyRequest, VerifyResponse};
 use crate::server::Shared;
 use crate::store::{Patience, Stall, Stripes, Upkeep};
 use crate::threads::blocking;
@@ -90,12 +93,18 @@ fn coded(error: &Error) -> Status {
 #[tonic::async_trait]
 impl Toykv for Service {
     type ScanStream = super::scan::Entries;
-    type CompactStream = super::upkeep::Reports;
-    type CollectStream = super::upkeep::Reports;
+    type CompactStream = Reports<Progress>;
+    type CollectStream = Reports<Progress>;
+    type VerifyStream = Reports<VerifyResponse>;
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         add(&self.shared.metrics.grpc_calls, 1);
         let value = self.shared.store.get(&request.get_ref().key).map_err(|e| status(&e))?;
+        let limit = self.shared.limits.grpc_message_bytes as usize;
+        let long = value.as_ref().filter(|value| value.len() + ENTRY_BYTES > limit);
+        if let Some(value) = long {
+            return Err(too_long(value.len(), limit));
+        }
         // The bytes stay where they are until they are sent.
         Ok(Response::new(GetResponse { value: value.map(Bytes::from_owner) }))
     }
@@ -196,6 +205,13 @@ impl Toykv for Service {
         request: Request<CollectRequest>,
     ) -> Result<Response<Self::CollectStream>, Status> {
         super::upkeep::start(&self.shared, Upkeep::Collect, request.metadata())
+    }
+
+    async fn verify(
+        &self,
+        request: Request<VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        super::upkeep::start(&self.shared, Upkeep::Verify, request.metadata())
     }
 }
 

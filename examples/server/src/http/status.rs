@@ -27,6 +27,11 @@ pub(super) fn json(shared: &Shared) -> toykv::Result<String> {
         .into_iter()
         .map(|(name, bytes)| (name.to_string(), bytes.into()))
         .collect();
+    let runs = shared.store.runs();
+    let runs: Vec<Value> = runs
+        .iter()
+        .map(|run| json!({"tables": run.tables, "entries": run.entries, "bytes": run.bytes}))
+        .collect();
     let value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ms": shared.clients.now_ms(),
@@ -50,7 +55,7 @@ pub(super) fn json(shared: &Shared) -> toykv::Result<String> {
             {"what": "memtables (memory)", "count": stats.memtables, "bytes": stats.memtable_bytes},
         ],
         "explained": explained,
-        "runs": stats.runs,
+        "runs": runs,
         "snapshots": stats.snapshots,
         "written": {
             "log": stats.log_bytes_written,

@@ -61,8 +61,8 @@ fn log_in(context: &mut Context<'_>, user: &[u8], password: &[u8]) -> Answer {
         context.state.authenticated = true;
         return Ok(());
     }
-    tracing::warn!(client = context.state.client.id, peer = %context.state.client.peer,
-        "wrong password");
+    context.state.client.note_guess();
+    context.state.close = context.state.client.has_guessed_enough();
     Err(Failure::Client("WRONGPASS invalid username-password pair or user is disabled.".into()))
 }
 

@@ -1,5 +1,7 @@
 //! Commands on keys.
 
+use std::time::{Duration, Instant};
+
 use toykv::ScanOptions;
 
 use super::parse::Arguments;
@@ -13,6 +15,13 @@ use crate::store::{Glob, Patience};
 /// Keys that one SCAN looks at unless told otherwise, and at most.
 const SCAN_COUNT: i64 = 10;
 const MAX_SCAN_COUNT: i64 = 100_000;
+
+/// Bytes of a pattern from its first wildcard on: comparing takes as many steps for each byte of a
+/// key.
+const MAX_WILD: usize = 1024;
+
+/// A SCAN that takes longer ends early.
+const SCAN_TIME: Duration = Duration::from_secs(1);
 
 /// A SCAN that has found so many bytes of keys ends there, whatever COUNT says.
 const SCAN_BYTES: usize = 1 << 20;
@@ -69,13 +78,18 @@ pub(super) fn keys(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patie
     Ok(())
 }
 
-/// A pattern that is not longer than every key: such a one would only take time.
+/// A pattern that is not longer than every key, nor takes too long to be compared with one.
 pub(super) fn glob(pattern: &[u8]) -> Result<Glob<'_>, Failure> {
-    if pattern.len() > toykv::MAX_KEY_LEN {
-        let most = toykv::MAX_KEY_LEN;
+    let most = toykv::MAX_KEY_LEN;
+    if pattern.len() > most {
         return Err(Failure::new(format!("a pattern has at most {most} bytes")));
     }
-    Ok(Glob::new(pattern))
+    let glob = Glob::new(pattern);
+    if pattern.len() - glob.plain_len() > MAX_WILD {
+        let text = format!("a pattern has at most {MAX_WILD} bytes from its first wildcard on");
+        return Err(Failure::new(text));
+    }
+    Ok(glob)
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`. Keys come in their order; whatever is
@@ -108,13 +122,14 @@ pub(super) fn scan(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patie
     };
     let count = count.min(MAX_SCAN_COUNT) as u64;
     let (reply, mut found, mut bytes) = (&mut context.reply, 0, 0);
-    let last = store.page(after.as_deref(), &glob(pattern)?, count, &mut |key| {
-        if strings {
+    let (glob, begun) = (glob(pattern)?, Instant::now());
+    let last = store.page(after.as_deref(), &glob, count, &mut |key, matches| {
+        if strings && matches {
             reply.bulk(key);
             found += 1;
             bytes += key.len();
         }
-        bytes < SCAN_BYTES && !reply.out.refused()
+        bytes < SCAN_BYTES && !reply.out.refused() && begun.elapsed() < SCAN_TIME
     })?;
     let next = last.map_or(0, |last| store.cursors.keep(context.state.client.id, &last));
     let next = next.to_string();

@@ -10,5 +10,5 @@ mod strings;
 mod table;
 mod upkeep;
 
-pub(crate) use session::Session;
+pub(crate) use session::{NO_COMMAND, NO_MEMORY, Session};
 pub(crate) use table::{COMMANDS, find};

@@ -1,29 +1,34 @@
 //! One client's conversation in RESP: command after command, without waiting for the network.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use toykv::WriteBatch;
 
 use super::parse::{Arguments, FrameLimits, Parser, Step};
 use super::reply::{Failure, Reply};
 use super::table::{COMMANDS, Command, LONG, OPEN, WRITE, find};
+use crate::budget::Share;
 use crate::clients::Client;
 use crate::conn::{Dialect, Next};
 use crate::metrics::add;
 use crate::out::{Mark, Out};
 use crate::server::Shared;
-use crate::store::{Job, Patience, Stall, Stripes};
+use crate::store::{Found, Job, KEYS_AT_ONCE, Patience, Stall, Stripes};
 use crate::threads::{LONG_ARGUMENTS, LONG_BYTES, blocking};
 
 /// SETs of a pipeline are collected up to so many bytes and then written at once.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// GETs of a pipeline are collected up to so many: the engine's cache misses for them overlap.
-const BATCH_GETS: usize = 16;
+/// What an argument of a long command takes while it is executed, beside a copy of its bytes: its
+/// place in a list of keys or pairs, and in a batch.
+const ARGUMENT_BYTES: usize = 48;
 
-/// Shown in the log in place of longer names.
-const NO_COMMAND: &str = "(unknown)";
+/// What a command is told for which there is no memory.
+pub(crate) const NO_MEMORY: &str = "too much memory is used by clients' commands";
+
+/// Shown in the log in place of what is no command.
+pub(crate) const NO_COMMAND: &str = "(unknown)";
 
 /// What a connection remembers between commands.
 pub(crate) struct Session {
@@ -53,6 +58,8 @@ pub(crate) struct State {
     pub(crate) close: bool,
     /// The long work that it has begun; a client that goes ends it.
     pub(crate) job: Option<Job>,
+    /// What the last search for damage found.
+    pub(crate) found: Found,
 }
 
 /// What a command function works with.
@@ -98,6 +105,7 @@ impl Session {
                 authenticated,
                 close: false,
                 job: None,
+                found: None,
             },
             parser: Parser::default(),
             limits: FrameLimits::new(&shared.limits, authenticated),
@@ -126,7 +134,7 @@ impl Session {
                 self.gets.keys.extend_from_slice(key);
                 self.gets.ends.push(self.gets.keys.len());
                 self.write_sets(out);
-                if self.gets.ends.len() == BATCH_GETS || self.gets.keys.len() >= BATCH_BYTES {
+                if self.gets.ends.len() == KEYS_AT_ONCE || self.gets.keys.len() >= BATCH_BYTES {
                     self.read_gets(out);
                 }
             }
@@ -209,7 +217,7 @@ impl Session {
         if count == 0 {
             return;
         }
-        let mut keys = [&[][..]; BATCH_GETS];
+        let mut keys = [&[][..]; KEYS_AT_ONCE];
         let mut start = 0;
         for (key, &end) in keys.iter_mut().zip(&self.gets.ends) {
             *key = &self.gets.keys[start..end];
@@ -303,6 +311,10 @@ impl Dialect for Session {
         self.parser.is_amid()
     }
 
+    fn is_stranger(&self) -> bool {
+        !self.state.authenticated
+    }
+
     fn memory_bytes(&self) -> usize {
         self.parser.capacity_bytes()
     }
@@ -338,17 +350,10 @@ impl Timing {
         self.last = now;
         shared.metrics.count(self.command, number, took / number as u32);
         if took >= shared.slow {
-            log_slow(shared, self.command, number, took);
+            let name = COMMANDS.get(self.command).map_or(NO_COMMAND, |command| command.name);
+            shared.note_slow(name, number, took);
         }
     }
-}
-
-#[cold]
-fn log_slow(shared: &Shared, command: usize, number: u64, took: Duration) {
-    add(&shared.metrics.slow, 1);
-    let name = COMMANDS.get(command).map_or(NO_COMMAND, |command| command.name);
-    let took_ms = took.as_millis() as u64;
-    tracing::warn!(target: "slow", command = name, number, took_ms, "a slow command");
 }
 
 /// Runs one command; when it would have to wait, on a thread that may.
@@ -380,6 +385,12 @@ fn run(
         if !answer.as_ref().is_err_and(Stall::would_stall) {
             return answer;
         }
+    }
+    let mut share = Share::new(&shared.budget);
+    if arguments.len() > LONG_ARGUMENTS
+        && !share.resize(arguments.size_bytes() + arguments.len() * ARGUMENT_BYTES)
+    {
+        return Err(Failure::new(NO_MEMORY));
     }
     blocking(|| shared.store.patiently(once))
 }

@@ -6,6 +6,7 @@ use super::parse::Arguments;
 use super::reply::Failure;
 use super::session::Context;
 use super::table::Answer;
+use crate::budget::Share;
 use crate::store::{Patience, SetCondition};
 
 pub(super) fn get(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patience) -> Answer {
@@ -70,10 +71,12 @@ pub(super) fn getdel(context: &mut Context<'_>, arguments: Arguments<'_>, p: Pat
 
 pub(super) fn mget(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patience) -> Answer {
     let keys: Vec<&[u8]> = arguments.from(1).collect();
-    context.reply.array(keys.len());
-    for value in context.shared.store.multi_get(&keys)? {
-        context.reply.value(value.as_ref());
-    }
+    let reply = &mut context.reply;
+    reply.array(keys.len());
+    context.shared.store.get_each(&keys, &mut |value| {
+        reply.value(value);
+        !reply.out.refused()
+    })?;
     Ok(())
 }
 
@@ -103,7 +106,8 @@ fn pairs(arguments: Arguments<'_>) -> Result<Vec<Pair<'_>>, Failure> {
 pub(super) fn append(context: &mut Context<'_>, arguments: Arguments<'_>, p: Patience) -> Answer {
     let limit = context.shared.limits.frame_bytes as usize;
     let (key, tail) = (arguments.get(1), arguments.get(2));
-    let len = context.shared.store.append(key, tail, limit, p)?;
+    let mut share = Share::new(&context.shared.budget);
+    let len = context.shared.store.append(key, tail, limit, &mut share, p)?;
     context.reply.integer(len as i64);
     Ok(())
 }

@@ -14,10 +14,12 @@ use crate::store::{Patience, Upkeep};
 /// How long PROGRESS waits for news.
 const NEWS: Duration = Duration::from_millis(200);
 
-/// `TOYKV STATS | EXPLAIN | COMPACT [FROM key] [TO key] | GC | PROGRESS | CANCEL`.
+/// `TOYKV STATS | EXPLAIN | COMPACT [FROM key] [TO key] | GC | VERIFY | PROGRESS | CANCEL |
+/// FINDINGS`.
 ///
-/// COMPACT and GC answer at once; PROGRESS answers bytes done, bytes to do and `running` or `done`,
-/// or the error that ended the work. A client that leaves ends what it began.
+/// COMPACT, GC and VERIFY answer at once; PROGRESS answers bytes done, bytes to do and `running` or
+/// `done`, or the error that ended the work; FINDINGS answers what VERIFY found. A client that
+/// leaves ends what it began.
 pub(super) fn toykv(context: &mut Context<'_>, arguments: Arguments<'_>, _: Patience) -> Answer {
     match (&arguments.get(1).to_ascii_uppercase()[..], arguments.len()) {
         (b"STATS", 2) => stats(context),
@@ -27,7 +29,9 @@ pub(super) fn toykv(context: &mut Context<'_>, arguments: Arguments<'_>, _: Pati
             begin(context, range)
         }
         (b"GC", 2) => begin(context, Upkeep::Collect),
+        (b"VERIFY", 2) => begin(context, Upkeep::Verify),
         (b"PROGRESS", 2) => progress(context),
+        (b"FINDINGS", 2) => findings(context),
         (b"CANCEL", 2) => {
             if let Some(job) = &context.state.job {
                 job.give_up();
@@ -83,6 +87,45 @@ fn explain(context: &mut Context<'_>) -> Answer {
     Ok(())
 }
 
+/// Numbers by name, then for each place of damage: file, offset, first and last key and number of
+/// records where they are known, and what is wrong.
+fn findings(context: &mut Context<'_>) -> Answer {
+    let Some(report) = &context.state.found else {
+        return Err(Failure::new("no VERIFY has ended on this connection"));
+    };
+    let reply = &mut context.reply;
+    let numbers = [
+        ("files", report.files),
+        ("bytes", report.bytes),
+        ("records", report.records),
+        ("findings", report.findings.len() as u64 + report.omitted_findings),
+    ];
+    reply.array(2);
+    reply.map(numbers.len());
+    for (name, number) in numbers {
+        reply.bulk(name.as_bytes());
+        reply.integer(number as i64);
+    }
+    reply.array(report.findings.len());
+    for finding in &report.findings {
+        reply.array(6);
+        reply.bulk(finding.path.as_os_str().as_encoded_bytes());
+        reply.integer(finding.offset as i64);
+        for key in [&finding.first_key, &finding.last_key] {
+            match key {
+                Some(key) => reply.bulk(key),
+                None => reply.null(),
+            }
+        }
+        match finding.records {
+            Some(count) => reply.integer(count as i64),
+            None => reply.null(),
+        }
+        reply.bulk(finding.what.as_bytes());
+    }
+    Ok(())
+}
+
 fn range(arguments: Arguments<'_>) -> Result<Upkeep, Failure> {
     let (mut start, mut end) = (None, None);
     if !arguments.len().is_multiple_of(2) {
@@ -102,7 +145,7 @@ fn range(arguments: Arguments<'_>) -> Result<Upkeep, Failure> {
 fn begin(context: &mut Context<'_>, what: Upkeep) -> Answer {
     let shared = context.shared;
     let Some(job) = shared.store.begin(what, &shared.shutdown)? else {
-        let text = "BUSY another compaction or collection is under way";
+        let text = "BUSY another compaction, collection or search is under way";
         return Err(Failure::Client(text.into()));
     };
     context.state.job = Some(job);
@@ -118,16 +161,10 @@ fn progress(context: &mut Context<'_>) -> Answer {
     let news = async { tokio::time::timeout(NEWS, job.changed()).await };
     let _ = Handle::current().block_on(news);
     let report = job.report();
-    let running = match report.outcome {
-        None => true,
-        Some(Ok(())) => false,
-        Some(Err(error)) => {
-            context.state.job = None;
-            return Err(error.into());
-        }
-    };
-    if !running {
+    let running = report.outcome.is_none();
+    if let Some(outcome) = report.outcome {
         context.state.job = None;
+        context.state.found = outcome?;
     }
     context.reply.array(3);
     context.reply.integer(report.done_bytes as i64);

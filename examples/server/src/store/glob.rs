@@ -43,12 +43,21 @@ impl<'a> Glob<'a> {
 
     /// What every text that matches begins with.
     pub(crate) fn prefix(&self) -> Vec<u8> {
+        self.plain().0
+    }
+
+    /// How many bytes of the pattern stand for that.
+    pub(crate) fn plain_len(&self) -> usize {
+        self.plain().1
+    }
+
+    fn plain(&self) -> (Vec<u8>, usize) {
         let (mut prefix, mut at) = (Vec::new(), 0);
         while let Some((Part::Byte(byte), behind)) = self.part(at) {
             prefix.push(byte);
             at = behind;
         }
-        prefix
+        (prefix, at)
     }
 
     /// Whether the whole text matches. After a mismatch only the last star can help.

@@ -22,10 +22,13 @@ pub(crate) use cursors::Cursors;
 pub(crate) use glob::Glob;
 pub(crate) use locks::Stripes;
 pub(crate) use modify::{SetCondition, parse_integer};
-pub(crate) use upkeep::{Job, Upkeep};
+pub(crate) use upkeep::{Found, Job, Upkeep};
 
 /// How often a write that would stall waits without a lock before it waits with one.
 const UNLOCKED_WAITS: usize = 8;
+
+/// Keys that are looked up together: the engine's cache misses for them overlap.
+pub(crate) const KEYS_AT_ONCE: usize = 16;
 
 /// How a command may wait for the engine's background work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,27 @@ impl Store {
         self.db.multi_get(keys)
     }
 
+    /// Tells `visit` the values of any number of keys, all of one state, until it answers false.
+    /// Only some of the values are held at a time.
+    pub(crate) fn get_each(
+        &self,
+        keys: &[&[u8]],
+        visit: &mut dyn FnMut(Option<&Value>) -> bool,
+    ) -> Result<()> {
+        let mut tell = |values: Vec<Option<Value>>| values.iter().all(|own| visit(own.as_ref()));
+        if keys.len() <= KEYS_AT_ONCE {
+            tell(self.db.multi_get(keys)?);
+            return Ok(());
+        }
+        let state = self.db.snapshot()?;
+        for part in keys.chunks(KEYS_AT_ONCE) {
+            if !tell(state.multi_get(part)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a key is there.
     pub(crate) fn contains(&self, key: &[u8]) -> Result<bool> {
         self.db.contains(key)
@@ -95,6 +119,11 @@ impl Store {
     /// The engine's counts and sizes.
     pub(crate) fn stats(&self) -> Stats {
         self.db.stats()
+    }
+
+    /// The sorted runs, the newest first.
+    pub(crate) fn runs(&self) -> Vec<toykv::RunSize> {
+        self.db.runs()
     }
 
     /// What the space of the directory is needed for. Reads the directory.

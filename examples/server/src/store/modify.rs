@@ -1,8 +1,9 @@
 //! Commands that read and then write, each under the stripes of its keys.
 
-use toykv::{ErrorKind, Result, Value, WriteBatch};
+use toykv::{Error, ErrorKind, Result, Value, WriteBatch};
 
 use super::{Patience, Store, invalid};
+use crate::budget::Share;
 use crate::threads::blocking_if_long;
 
 /// When a value is stored.
@@ -109,12 +110,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Appends to a value and answers its new length, which may be `limit` at most.
+    /// Appends to a value and answers its new length, which may be `limit` at most. The two are
+    /// put together in memory of `share`.
     pub(crate) fn append(
         &self,
         key: &[u8],
         tail: &[u8],
         limit: usize,
+        share: &mut Share,
         patience: Patience,
     ) -> Result<u64> {
         let _held = self.locks.hold(self.locks.stripe(key));
@@ -122,6 +125,9 @@ impl Store {
         let head: &[u8] = before.as_deref().unwrap_or_default();
         if head.len() + tail.len() > limit {
             return Err(too_long(limit));
+        }
+        if !share.resize(head.len() + tail.len()) {
+            return Err(Error::new(ErrorKind::NoMemory, "too much is appended at the same time"));
         }
         blocking_if_long(head.len() + tail.len(), || {
             let value = [head, tail].concat();
@@ -146,9 +152,9 @@ impl Store {
     }
 }
 
-fn too_long(limit: usize) -> toykv::Error {
+fn too_long(limit: usize) -> Error {
     let message = format!("string exceeds maximum allowed size ({limit} bytes)");
-    toykv::Error::new(ErrorKind::TooLarge, message)
+    Error::new(ErrorKind::TooLarge, message)
 }
 
 /// A decimal number exactly as it would be printed: no blanks, no plus, no leading zeros.

@@ -15,14 +15,14 @@ impl Store {
         self.db.scan(options)
     }
 
-    /// Looks at up to `count` keys behind `after` and tells `visit` those that match, until it
-    /// answers false. Answers the last key that was looked at, when there may be more.
+    /// Looks at up to `count` keys behind `after` and tells `visit` each and whether it matches,
+    /// until it answers false. Answers the last key that was looked at, when there may be more.
     pub(crate) fn page(
         &self,
         after: Option<&[u8]>,
         glob: &Glob<'_>,
         count: u64,
-        visit: &mut dyn FnMut(&[u8]) -> bool,
+        visit: &mut dyn FnMut(&[u8], bool) -> bool,
     ) -> Result<Option<Vec<u8>>> {
         let mut options = ScanOptions::new().keys_only(true).limit(count).prefix(&glob.prefix());
         if let Some(after) = after {
@@ -32,7 +32,7 @@ impl Store {
         let mut seen = 0;
         while let Some(entry) = scan.next_entry()? {
             seen += 1;
-            let enough = glob.matches(entry.key) && !visit(entry.key);
+            let enough = !visit(entry.key, glob.matches(entry.key));
             if enough || seen == count {
                 return Ok(Some(entry.key.to_vec()));
             }

@@ -1,4 +1,5 @@
-//! Long work on the whole database, on a thread of its own: compaction and collection.
+//! Long work on the whole database, on a thread of its own: compaction, collection, and the search
+//! for damage.
 //!
 //! Invariants. ONE: at most one of them at a time. HELD: it goes on as long as somebody holds its
 //! [`Job`], and ends at its next step when nobody does or the server ends.
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
-use toykv::{Db, Error, ErrorKind, Progress, Result};
+use toykv::{DamageReport, Db, Error, ErrorKind, Progress, Result};
 
 use super::Store;
 use crate::shutdown::Shutdown;
@@ -21,7 +22,12 @@ pub(crate) enum Upkeep {
     Compact { start: Option<Vec<u8>>, end: Option<Vec<u8>> },
     /// Give back the space of dead values.
     Collect,
+    /// Search for damage.
+    Verify,
 }
+
+/// What a search found; `None` of other work.
+pub(crate) type Found = Option<Arc<DamageReport>>;
 
 /// How far it has come.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +35,11 @@ pub(crate) struct Report {
     pub(crate) done_bytes: u64,
     pub(crate) total_bytes: u64,
     /// How it ended, once it has.
-    pub(crate) outcome: Option<Result<()>>,
+    pub(crate) outcome: Option<Result<Found>>,
 }
+
+/// Told how far the work has come; it goes on or breaks off.
+type Tell<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 
 /// Work under way.
 pub(crate) struct Job {
@@ -74,6 +83,14 @@ impl Drop for Busy {
 impl Store {
     /// Begins it; `None` while other such work is under way.
     pub(crate) fn begin(&self, what: Upkeep, shutdown: &Arc<Shutdown>) -> Result<Option<Job>> {
+        self.begin_with(shutdown, move |db, progress| run(db, &what, progress))
+    }
+
+    fn begin_with(
+        &self,
+        shutdown: &Arc<Shutdown>,
+        run: impl FnOnce(&Db, Tell<'_>) -> Result<Found> + Send + 'static,
+    ) -> Result<Option<Job>> {
         if self.upkeep.swap(true, Ordering::AcqRel) {
             return Ok(None);
         }
@@ -84,7 +101,7 @@ impl Store {
         let job = Job { reports, given_up: Arc::clone(&given_up) };
         let work = move || {
             let work = || {
-                run(&db, &what, &mut |progress| {
+                run(&db, &mut |progress| {
                     send.send_modify(|report| {
                         report.done_bytes = progress.done_bytes;
                         report.total_bytes = progress.total_bytes;
@@ -111,17 +128,42 @@ impl Store {
     }
 }
 
-fn run(
-    db: &Db,
-    what: &Upkeep,
-    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-) -> Result<()> {
+fn run(db: &Db, what: &Upkeep, progress: Tell<'_>) -> Result<Found> {
     match what {
         Upkeep::Compact { start, end } => {
             let lower = start.as_deref().map_or(Bound::Unbounded, Bound::Included);
             let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            db.compact_with(lower, upper, progress)
+            db.compact_with(lower, upper, progress).map(|()| None)
         }
-        Upkeep::Collect => db.gc_with(progress),
+        Upkeep::Collect => db.gc_with(progress).map(|()| None),
+        Upkeep::Verify => db.scrub(0, progress).map(|report| Some(Arc::new(report))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toykv::{Durability, Options};
+
+    use super::*;
+
+    #[test]
+    fn work_that_panics_has_an_end_and_lets_the_next_begin() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("db");
+        let store = Store::open(&dir, Options::new(), Durability::Process).unwrap();
+        let shutdown = Arc::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let end = |mut job: Job| loop {
+            if let Some(outcome) = job.report().outcome {
+                return outcome;
+            }
+            runtime.block_on(job.changed());
+        };
+        let job = store.begin_with(&shutdown, |_, _| panic!("planted"));
+        let error = end(job.unwrap().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        assert!(error.message().contains("panicked"), "{error}");
+        let job = store.begin(Upkeep::Verify, &shutdown).unwrap().expect("nothing is under way");
+        assert!(end(job).unwrap().expect("a report").is_clean());
     }
 }

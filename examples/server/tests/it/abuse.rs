@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use toykv_server::Limits;
+use toykv_server::{Limits, Secret};
 
-use crate::support::{Client, PATIENCE, Reply, Running, encode, start};
+use crate::support::{Client, PATIENCE, Reply, Running, any_port, encode, start};
+use crate::support::{SLOW_PATTERN, slow_keys};
 
 /// A server whose limits are changed.
 fn limited(change: impl FnOnce(&mut Limits)) -> Running {
@@ -146,6 +147,71 @@ fn a_reply_has_a_largest_size() {
     assert_eq!(client.say("MGET a a").items().len(), 2);
 }
 
+/// Waits until clients' buffers take so much.
+fn wait_until_buffered(good: &mut Client, wanted: impl Fn(u64) -> bool) {
+    let start = Instant::now();
+    loop {
+        let now = buffered(good);
+        if wanted(now) {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{now} bytes are counted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn values_that_wait_for_a_client_count_unless_they_are_mapped() {
+    const VALUE: usize = 8 << 20;
+    let server = start(|config| {
+        config.options.set("compression", "zstd").unwrap();
+        config.limits.buffer_bytes = 5 * VALUE as u64 + (1 << 20);
+    });
+    let mut good = server.connect();
+    assert_eq!(good.run(&[&b"SET"[..], b"a", &[0; VALUE]]), Reply::ok());
+    wait_until_buffered(&mut good, |bytes| bytes == 0);
+    let mut bad = server.connect();
+    bad.send(&encode(&["GET", "a"]).repeat(3));
+    wait_until_buffered(&mut good, |bytes| bytes >= 3 * VALUE as u64);
+    // There is room for two more.
+    let mut second = server.connect();
+    second.send(&encode(&["GET", "a"]).repeat(3));
+    let mut replies: Vec<Reply> = (0..3).map(|_| second.reply()).collect();
+    assert!(replies.pop().unwrap().error().contains("memory is short"));
+    assert!(replies.into_iter().all(|reply| reply == Reply::Bulk(vec![0; VALUE])));
+    assert!(second.say("MGET a a a").error().contains("memory is short"));
+    assert_eq!(good.say("GET none"), Reply::Null);
+    (0..3).for_each(|_| assert!(bad.reply() == Reply::Bulk(vec![0; VALUE])));
+    wait_until_buffered(&mut good, |bytes| bytes == 0);
+    assert_eq!(second.say("MGET a a a").items().len(), 3);
+}
+
+#[test]
+fn commands_of_many_arguments_take_their_part_of_the_memory() {
+    let server = limited(|limits| limits.buffer_bytes = 4 << 20);
+    let mut client = server.connect();
+    assert_eq!(client.run(&["SET", "a", &"v".repeat(20_000)]), Reply::ok());
+    let many = |name: &'static str, count: usize| [&[name][..], &vec!["a"; count]].concat();
+    for name in ["EXISTS", "DEL", "MGET", "MSET"] {
+        let error = client.run(&many(name, 100_000)).error();
+        assert!(error.contains("too much memory"), "{name}: {error}");
+    }
+    // Keys that fit, and more long values than there is memory to remember them.
+    assert!(client.run(&many("MGET", 30_000)).error().contains("memory is short"));
+    assert_eq!(client.run(&many("MGET", 200)).items().len(), 200);
+    assert_eq!(client.run(&many("EXISTS", 30_000)), Reply::Integer(30_000));
+    wait_until_buffered(&mut client, |bytes| bytes == 0);
+    // What is put together in memory: more than there is after five of these at the latest.
+    let replies: Vec<Reply> =
+        (0..5).map(|_| client.run(&[&b"APPEND"[..], b"b", &[0; 1_000_000]])).collect();
+    let (stored, refused): (Vec<Reply>, Vec<Reply>) =
+        replies.into_iter().partition(|reply| matches!(reply, Reply::Integer(_)));
+    assert!(!stored.is_empty() && !refused.is_empty(), "{} stored", stored.len());
+    refused.into_iter().for_each(|reply| assert!(reply.error().contains("is appended")));
+    assert_eq!(client.say("STRLEN b"), *stored.last().unwrap());
+    wait_until_buffered(&mut client, |bytes| bytes == 0);
+}
+
 #[test]
 fn who_never_reads_is_left_waiting_and_then_closed() {
     let server = limited(|limits| {
@@ -256,6 +322,11 @@ fn long_patterns_are_refused_and_scans_of_long_keys_end_early() {
     ] {
         assert!(client.run(command).error().contains(&most));
     }
+    let wild = format!("a{}", "*?".repeat(513));
+    assert!(client.run(&["KEYS", &wild]).error().contains("1024 bytes from its first wildcard"));
+    assert_eq!(client.run(&["KEYS", &wild[..1025]]), Reply::Array(vec![]));
+    let plain = format!("{}*", "a".repeat(60_000));
+    assert_eq!(client.run(&["KEYS", &plain]), Reply::Array(vec![]));
     let keys: Vec<String> = (0..100).map(|n| format!("{n:02}{}", "k".repeat(60_000))).collect();
     keys.iter().for_each(|key| assert_eq!(client.run(&["SET", key, ""]), Reply::ok()));
     let (mut cursor, mut found, mut pages) = ("0".to_string(), Vec::new(), 0);
@@ -271,6 +342,14 @@ fn long_patterns_are_refused_and_scans_of_long_keys_end_early() {
         }
     }
     assert!(found == keys && pages >= 6, "{} in {pages}", found.len());
+}
+
+/// Whether an answer has come.
+fn is_answered(client: &mut Client) -> bool {
+    client.stream.set_nonblocking(true).unwrap();
+    let answered = client.stream.peek(&mut [0]).is_ok();
+    client.stream.set_nonblocking(false).unwrap();
+    answered
 }
 
 #[test]
@@ -291,13 +370,66 @@ fn long_work_of_one_client_lets_others_go_on() {
             assert_eq!(good.say("PING"), Reply::Simple("PONG".into()));
             busy.send(last);
             (0..10).for_each(|_| drop(good.say("PING")));
-            busy.stream.set_nonblocking(true).unwrap();
-            let answered = busy.stream.peek(&mut [0]).is_ok();
-            busy.stream.set_nonblocking(false).unwrap();
+            let answered = is_answered(&mut busy);
             busy.reply();
             !answered
         });
         assert!(overtaken, "{name} holds everybody up");
+    }
+}
+
+#[test]
+fn a_scan_that_takes_long_ends_early() {
+    let server = limited(|_| {});
+    let mut client = server.connect();
+    slow_keys(&mut client, 400);
+    let page = client.run(&["SCAN", "0", "COUNT", "1000", "MATCH", SLOW_PATTERN]).items();
+    assert_eq!(page[1], Reply::Array(vec![]));
+    assert_ne!(page[0], Reply::bulk("0"), "400 keys were compared with the pattern");
+}
+
+/// Counts what is new since it was last asked, as long as there is work for it.
+#[test]
+fn counting_many_keys_lets_others_go_on() {
+    let server = start(|config| {
+        config.workers = 1;
+        config.http = Some(any_port());
+    });
+    let (mut good, mut next) = (server.connect(), 0);
+    let get = |path| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let (json, metrics) = (get("/status.json"), get("/metrics"));
+    for ask in ["DBSIZE", "INFO", "TOYKV STATS", "COUNT\n", &json, &metrics] {
+        let overtaken = (0..50).any(|_| {
+            let keys: Vec<String> = (next..next + 100_000).map(|n| format!("{n:08x}")).collect();
+            next += 100_000;
+            let mut sets = vec!["MSET"];
+            keys.iter().for_each(|key| sets.extend([key.as_str(), ""]));
+            assert_eq!(good.run(&sets), Reply::ok());
+            let by_http = ask.starts_with("GET /");
+            let address = if by_http { server.http.unwrap() } else { server.address };
+            let mut busy = Client::connect(address);
+            // A first question, so that the connection is one.
+            match ask {
+                ask if by_http => {
+                    busy.send(get("/health").as_bytes());
+                    while !busy.line().unwrap().is_empty() {}
+                    busy.skip(2);
+                    busy.send(ask.as_bytes());
+                }
+                "COUNT\n" => {
+                    busy.send(b"GET none\n");
+                    assert_eq!(busy.line().as_deref(), Some("no value stored"));
+                    busy.send(ask.as_bytes());
+                }
+                ask => {
+                    assert_eq!(busy.say("GET none"), Reply::Null);
+                    busy.send(&encode(&ask.split(' ').collect::<Vec<_>>()));
+                }
+            }
+            (0..10).for_each(|_| drop(good.say("PING")));
+            !is_answered(&mut busy)
+        });
+        assert!(overtaken, "{ask} holds everybody up");
     }
 }
 
@@ -334,6 +466,47 @@ fn who_sends_nothing_or_too_slowly_is_closed() {
     }
     assert!(silent.is_closed() && idle.is_closed());
     check_good(&server);
+}
+
+#[test]
+fn who_does_not_give_the_password_is_closed_however_much_it_says() {
+    let server = start(|config| {
+        config.secret = Secret::new("hunter2");
+        config.limits.header_seconds = 2;
+    });
+    let mut good = server.connect();
+    assert_eq!(good.say("AUTH hunter2"), Reply::ok());
+    let words = [encode(&["PING"]), b"PING\n".to_vec()];
+    let mut strangers: Vec<(Client, Vec<u8>)> =
+        words.into_iter().map(|words| (server.connect(), words)).collect();
+    let start = Instant::now();
+    while !strangers.is_empty() {
+        strangers.retain_mut(|(stranger, words)| {
+            let _ = stranger.stream.write(words);
+            !is_gone(&mut stranger.stream)
+        });
+        assert!(start.elapsed() < PATIENCE, "a stranger stays");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(good.say("PING"), Reply::Simple("PONG".into()));
+}
+
+#[test]
+fn a_command_may_take_longer_than_it_may_take_to_come() {
+    let server = limited(|limits| limits.header_seconds = 2);
+    let mut good = server.connect();
+    // More of them until it does.
+    for count in (3..).map(|power| 1 << power) {
+        slow_keys(&mut good, count);
+        // The first command of its connection.
+        let (mut client, start) = (server.connect(), Instant::now());
+        assert_eq!(client.run(&["KEYS", SLOW_PATTERN]), Reply::Array(vec![]));
+        let took = start.elapsed();
+        assert_eq!(client.say("PING"), Reply::Simple("PONG".into()));
+        if took > Duration::from_millis(2500) {
+            break;
+        }
+    }
 }
 
 #[test]

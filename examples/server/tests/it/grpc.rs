@@ -12,6 +12,7 @@ use toykv_server::proto::write::Operation;
 use toykv_server::proto::{BatchWriteRequest, DeleteRequest, Durability, GetRequest};
 use toykv_server::proto::{CollectRequest, CompactRequest, ExplainRequest};
 use toykv_server::proto::{PutRequest, ScanRequest, StatsRequest, Write as WriteMessage};
+use toykv_server::proto::{VerifyRequest, verify_response::Part};
 
 use crate::support::{Running, any_port, start};
 
@@ -216,6 +217,50 @@ fn compactions_tell_how_far_they_are_and_end_with_their_call() {
 }
 
 #[test]
+fn verify_ends_with_its_totals() {
+    let server = serve_busy();
+    calls(async {
+        let mut client = connect(&server).await;
+        fill(&mut client, 0..5_000).await;
+        let mut stream = client.verify(VerifyRequest {}).await.unwrap().into_inner();
+        let mut parts = Vec::new();
+        while let Some(message) = stream.next().await {
+            parts.push(message.unwrap().part.unwrap());
+        }
+        let Some(Part::Totals(totals)) = parts.pop() else { panic!("{parts:?}") };
+        assert!(totals.records >= 5_000 && totals.files > 0, "{totals:?}");
+        assert_eq!(totals.findings, 0);
+        assert!(!parts.is_empty() && parts.iter().all(|part| matches!(part, Part::Progress(_))));
+    });
+}
+
+/// The server ends in the middle of a compaction, which ends with it.
+#[test]
+fn work_under_way_ends_with_the_server() {
+    // More data until the end of the server comes before that of the work.
+    for keys in (1..).map(|n| n * 40_000) {
+        assert!(keys <= 2_000_000, "every compaction was faster");
+        let mut server = serve_busy();
+        let ended = calls(async move {
+            let mut client = connect(&server).await;
+            fill(&mut client, 0..keys).await;
+            let whole = CompactRequest { start: None, end: None };
+            let mut reports = client.compact(whole).await.unwrap().into_inner();
+            assert!(reports.next().await.unwrap().is_ok());
+            let ended = tokio::task::spawn_blocking(move || server.stop());
+            let end = end(reports).await;
+            ended.await.unwrap().unwrap();
+            end
+        });
+        // Otherwise it had ended before, or the machine was too slow to tell its end.
+        let kind = ended.map_err(|status| status.metadata().get("toykv-error-kind").cloned());
+        if kind == Err(Some("Cancelled".parse().unwrap())) {
+            return;
+        }
+    }
+}
+
+#[test]
 fn health_reflection_and_the_token() {
     let server = start(|config| {
         config.grpc = Some(any_port());
@@ -316,12 +361,12 @@ fn latency_of_a_get_beside_a_bare_echo() {
     let server = serve();
     calls(async {
         let mut client = connect(&server).await;
-        let address = format!("http://{}", server.grpc.unwrap());
+        let address = format!("http://{}", bare_server());
         let channel = Endpoint::new(address).unwrap().connect().await.unwrap();
         let mut echo = tonic_health::pb::health_client::HealthClient::new(channel);
         client.put(put("a", &"v".repeat(100))).await.unwrap();
         let (mut gets, mut echoes) = (Vec::new(), Vec::new());
-        for _ in 0..5000 {
+        for _ in 0..20_000 {
             let start = std::time::Instant::now();
             client.get(get("a")).await.unwrap();
             gets.push(start.elapsed());
@@ -334,7 +379,23 @@ fn latency_of_a_get_beside_a_bare_echo() {
             times.sort_unstable();
             (times[times.len() / 2], times[times.len() * 99 / 100])
         };
-        println!("get: p50 and p99 {:?}", quantiles(&mut gets));
-        println!("health check (a bare answer): p50 and p99 {:?}", quantiles(&mut echoes));
+        println!("toykv-server, Get of 100 bytes: p50 and p99 {:?}", quantiles(&mut gets));
+        println!("bare tonic, health check: p50 and p99 {:?}", quantiles(&mut echoes));
     });
+}
+
+/// tonic with nothing around it and a service that answers a number; ends with the process.
+fn bare_server() -> std::net::SocketAddr {
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let incoming = tonic::transport::server::TcpIncoming::bind(any_port()).unwrap();
+            send.send(incoming.local_addr().unwrap()).unwrap();
+            let (_, health) = tonic_health::server::health_reporter();
+            let server = tonic::transport::Server::builder().add_service(health);
+            server.serve_with_incoming(incoming.with_nodelay(Some(true))).await.unwrap();
+        });
+    });
+    receive.recv().unwrap()
 }

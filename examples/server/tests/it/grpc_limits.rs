@@ -8,8 +8,9 @@ use tokio_stream::StreamExt;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request};
+use toykv_server::Secret;
 use toykv_server::proto::toykv_client::ToykvClient;
-use toykv_server::proto::{GetResponse, ScanRequest};
+use toykv_server::proto::{BatchWriteRequest, GetResponse, ScanRequest, Write as WriteMessage};
 
 use crate::grpc::{calls, connect, end, get, keys, put, serve};
 use crate::support::{PATIENCE, Running, any_port, start};
@@ -91,6 +92,88 @@ fn malformed_messages_and_frames_hurt_nobody() {
         assert!(read.map_or_else(reset, |_| true), "the server keeps {garbage:?}");
     }
     check_good(&server);
+}
+
+/// The next frame: its kind, its stream, its payload; `None` at the end.
+fn next_frame(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    match stream.read_exact(&mut head) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no frame comes"),
+        read => read.ok()?,
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all << 8 | u32::from(*byte));
+    let mut payload = vec![0; number(&head[..3]) as usize];
+    stream.read_exact(&mut payload).ok()?;
+    Some((head[3], number(&head[5..]), payload))
+}
+
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
+#[test]
+fn more_calls_at_a_time_than_may_be_are_refused() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.grpc_streams = 2;
+    });
+    let mut stream = raw(server.grpc.unwrap(), b"");
+    // The server's settings, then three calls whose requests do not come.
+    while next_frame(&mut stream).unwrap().0 != 4 {}
+    stream.write_all(&frame(4, 1, 0, &[])).unwrap();
+    let head = head();
+    for id in [1, 3, 5] {
+        stream.write_all(&frame(1, 4, id, &head)).unwrap();
+    }
+    let refused = loop {
+        let (kind, id, payload) = next_frame(&mut stream).unwrap();
+        if kind == RST_STREAM {
+            break (id, payload);
+        }
+    };
+    assert_eq!(refused, (5, vec![0, 0, 0, 7]), "REFUSED_STREAM");
+    check_good(&server);
+}
+
+#[test]
+fn an_old_connection_is_ended_and_its_client_goes_on() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.limits.grpc_age_seconds = 1;
+    });
+    let mut stream = raw(server.grpc.unwrap(), &frame(4, 1, 0, &[]));
+    let mut kinds = Vec::new();
+    while let Some((kind, _, _)) = next_frame(&mut stream) {
+        kinds.push(kind);
+        if kind == GOAWAY {
+            break;
+        }
+    }
+    assert!(kinds.contains(&GOAWAY), "{kinds:?}");
+    let mut other = server.connect();
+    for n in 0..20 {
+        other.run(&["SET", &format!("k{n:02}"), &"v".repeat(50_000)]);
+    }
+    calls(async {
+        // A scan goes on over the end of its connection's time. One that comes too late to this
+        // connection begins again on another.
+        let mut client = connect(&server).await;
+        let mut scan = loop {
+            match client.scan(ScanRequest::default()).await {
+                Ok(stream) => break stream.into_inner(),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        let mut keys = scan.next().await.unwrap().unwrap().entries.len();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // On a new connection.
+        while client.get(get("k00")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        while let Some(message) = scan.next().await {
+            keys += message.unwrap().entries.len();
+        }
+        assert_eq!(keys, 20);
+    });
 }
 
 #[test]
@@ -178,6 +261,28 @@ fn connections_where_nothing_moves_are_closed() {
 }
 
 #[test]
+fn calls_without_the_token_keep_no_connection() {
+    let server = start(|config| {
+        config.grpc = Some(any_port());
+        config.secret = Secret::new("hunter2");
+        config.limits.idle_seconds = 2;
+    });
+    let mut stream = raw(server.grpc.unwrap(), &frame(4, 1, 0, &[]));
+    stream.set_nonblocking(true).unwrap();
+    let (head, start) = (head(), std::time::Instant::now());
+    for id in (1..).step_by(2) {
+        // A whole call, which is answered.
+        let _ = stream.write_all(&frame(1, 5, id, &head));
+        match stream.read(&mut [0; 4096]) {
+            Ok(0) => break,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
+            _ => assert!(start.elapsed() < PATIENCE, "a stranger stays"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn a_message_that_is_none_is_answered_and_the_connection_goes_on() {
     let server = serve();
     calls(async {
@@ -230,6 +335,10 @@ fn requests_take_their_part_of_the_memory_of_all_clients() {
         client.put(put("a", &"v".repeat(400_000))).await.unwrap();
         let error = client.put(put("a", &"v".repeat(600_000))).await.unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted, "{error:?}");
+        // Many writes of which each says nothing become much more than they are.
+        let writes = vec![WriteMessage { operation: None }; 100_000];
+        let error = client.batch_write(BatchWriteRequest { writes, durability: 0 }).await;
+        assert_eq!(error.unwrap_err().code(), Code::ResourceExhausted);
         // All of it was given back.
         for _ in 0..10 {
             client.put(put("a", &"v".repeat(400_000))).await.unwrap();
@@ -252,5 +361,14 @@ fn messages_have_a_largest_size() {
         assert_eq!(error.code(), Code::OutOfRange, "{error:?}");
         assert!(error.message().contains("100000"), "{error:?}");
         assert_eq!(keys(&mut client, ScanRequest::default()).await, ["a", "b"]);
+        // What came on another way.
+        let mut other = server.connect();
+        other.run(&["SET", "c", &"v".repeat(100_000)]);
+        let error = client.get(get("c")).await.unwrap_err();
+        assert_eq!(error.code(), Code::OutOfRange, "{error:?}");
+        assert!(error.message().contains("the limit is 100000"), "{error:?}");
+        let scan = client.scan(ScanRequest::default()).await.unwrap().into_inner();
+        let error = end(scan).await.unwrap_err();
+        assert!(error.message().contains("the limit is 100000"), "{error:?}");
     });
 }

@@ -41,6 +41,7 @@ fn the_page_and_what_it_shows() {
     let counted: u64 =
         json["latency"].as_array().unwrap().iter().map(|b| b[1].as_u64().unwrap()).sum();
     assert_eq!(counted, 7);
+    assert_eq!(json["runs"], serde_json::json!([]));
     assert!(json["explained"]["total_bytes"].as_u64().unwrap() > 0);
     let metrics = get(&server, "/metrics");
     for line in [
@@ -104,6 +105,31 @@ fn clients_that_never_read_or_never_ask_leave_the_port_to_others() {
         .map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
     assert!(ended && answer.ends_with(b"ok"), "{}", String::from_utf8_lossy(&answer));
     assert!(get(&server, "/health").ends_with("ok"));
+}
+
+#[test]
+fn one_connection_too_many_is_closed() {
+    let server = start(|config| {
+        config.http = Some(any_port());
+        config.limits.http_connections = 2;
+    });
+    let ask = || {
+        let mut stream = TcpStream::connect(server.http.unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let _ = stream.write_all(b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut answer = [0; 12];
+        let answered = match stream.read_exact(&mut answer) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer"),
+            read => read.is_ok() && answer == *b"HTTP/1.1 200",
+        };
+        (stream, answered)
+    };
+    let held = [ask(), ask()];
+    assert!(held.iter().all(|(_, answered)| *answered));
+    (0..3).for_each(|_| assert!(!ask().1, "one more was served"));
+    drop(held);
+    // The places become free a moment later.
+    assert!((0..10_000).any(|_| ask().1));
 }
 
 #[test]

@@ -76,3 +76,27 @@ fn both_dialects_see_the_same_keys_and_the_password_holds_for_both() {
     program.say("AUTH hunter2");
     assert_eq!(program.say("GET a"), crate::support::Reply::bulk("1"));
 }
+
+/// A page from anywhere can make a browser send this to a port of its own machine.
+#[test]
+fn a_browser_that_is_led_here_executes_nothing() {
+    let server = start(|_| {});
+    for (method, headers) in
+        [("POST", "Host: localhost"), ("GET", "Host: localhost"), ("X", "a: b")]
+    {
+        let request = format!("{method} / HTTP/1.1\r\n{headers}\r\n\r\nSET attacked 1\n");
+        let mut browser = server.connect();
+        browser.send(request.as_bytes());
+        assert_eq!(browser.line().as_deref(), Some("error: this port speaks no HTTP"));
+        assert!(browser.is_closed());
+        let mut browser = server.connect();
+        browser.send(format!("{method} /\nHost: localhost\n\nSET attacked 1\n").as_bytes());
+        while browser.line().is_some() {}
+    }
+    let mut person = server.connect();
+    assert_eq!(ask(&mut person, "GET attacked"), "no value stored");
+    assert_eq!(ask(&mut person, "SET version HTTP/1.1"), "success");
+    let mut encrypted = server.connect();
+    encrypted.send(&[0x16, 3, 1, 2, 0, 1]);
+    assert!(encrypted.is_closed());
+}

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, PATIENCE, Reply, encode};
+use crate::support::{Client, PATIENCE, Reply, SLOW_PATTERN, encode, slow_keys};
 
 /// A running program; dropping it kills it.
 struct Process {
     child: Child,
     address: SocketAddr,
     grpc: Option<SocketAddr>,
+    http: Option<SocketAddr>,
     log: BufReader<ChildStderr>,
 }
 
@@ -43,8 +44,8 @@ impl Process {
             let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
             Some(rest.split('"').next()?.parse().unwrap())
         };
-        let (listen, grpc) = (address("listen").unwrap(), address("grpc"));
-        Process { child, address: listen, grpc, log }
+        let (listen, grpc, http) = (address("listen").unwrap(), address("grpc"), address("http"));
+        Process { child, address: listen, grpc, http, log }
     }
 
     fn connect(&self) -> Client {
@@ -93,35 +94,39 @@ impl Drop for Process {
     }
 }
 
-/// Starts with gRPC and small segments; limits of the system then fail writes and kill nobody.
-fn start_failing(dir: &Path) -> Option<Process> {
+/// Starts with gRPC and segments of this size; limits of the system then fail writes and kill
+/// nobody. `None` where they cannot be set.
+fn start_failing(dir: &Path, segments: &str) -> Option<Process> {
     let found = |name: &str| Command::new(name).arg("--version").output().is_ok();
     if !found("prlimit") {
         println!("left out: prlimit (Debian: util-linux) is missing");
         return None;
     }
     let shell = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_toykv-server")];
-    let small = ["--grpc", "127.0.0.1:0", "--option", "memtable_size_bytes=1MiB"];
-    Some(Process::run(Command::new("sh").args(shell), dir, &small))
+    let size = format!("memtable_size_bytes={segments}");
+    let small = ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--option", &size];
+    let server = Process::run(Command::new("sh").args(shell), dir, &small);
+    if !limit_files(&server, "unlimited") {
+        println!("left out: the limit of file sizes cannot be set here");
+        return None;
+    }
+    Some(server)
+}
+
+/// Sets how large the files may become that a process writes.
+fn limit_files(server: &Process, bytes: &str) -> bool {
+    let (limit, pid) = (format!("--fsize={bytes}:unlimited"), server.child.id().to_string());
+    Command::new("prlimit").args([&limit, "--pid", &pid]).output().unwrap().status.success()
 }
 
 #[test]
 fn a_failing_disk_is_told_by_its_kind_and_writes_go_on_when_it_works_again() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = start_failing(&dir.path().join("db")) else { return };
-    let limit = |bytes: &str| {
-        let (limit, pid) = (format!("--fsize={bytes}:unlimited"), server.child.id().to_string());
-        let done = Command::new("prlimit").args([&limit, "--pid", &pid]).output();
-        done.unwrap().status.success()
-    };
-    if !limit("unlimited") {
-        println!("left out: the limit of file sizes cannot be set here");
-        return;
-    }
+    let Some(server) = start_failing(&dir.path().join("db"), "1MiB") else { return };
     let mut client = server.connect();
     let value = "v".repeat(100_000);
     assert_eq!(client.run(&["SET", "a", &value]), Reply::ok());
-    assert!(limit("0"));
+    assert!(limit_files(&server, "0"));
     // What was prepared before is used up first.
     let mut refused = (0..1000).map(|_| client.run(&["SET", "a", &value]));
     let refused = refused.find(|reply| *reply != Reply::ok());
@@ -145,10 +150,59 @@ fn a_failing_disk_is_told_by_its_kind_and_writes_go_on_when_it_works_again() {
         }
     });
     assert!(matches!(client.say("GET a"), Reply::Bulk(_)), "reads go on");
-    assert!(limit("unlimited"));
+    assert!(limit_files(&server, "unlimited"));
     while client.run(&["SET", "a", &value]) != Reply::ok() {
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Files may be as large as a segment, and the list of files becomes larger than that: a write to
+/// it fails half done, after which the engine refuses writes.
+#[test]
+fn a_database_that_refuses_writes_is_told_on_every_port() {
+    const SEGMENT: usize = 64 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = start_failing(&dir.path().join("db"), "64KiB") else { return };
+    let mut client = server.connect();
+    let health = |server: &Process| {
+        let mut stream = std::net::TcpStream::connect(server.http.unwrap()).unwrap();
+        let ask = b"GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut stream, ask).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer
+    };
+    assert!(health(&server).starts_with("HTTP/1.1 200"));
+    assert!(limit_files(&server, &(SEGMENT + 4096).to_string()));
+    let value = "v".repeat(SEGMENT - 4096);
+    let mut refused = (0..20_000).map(|_| client.run(&["SET", "a", &value]));
+    let refused = refused.find(|reply| *reply != Reply::ok());
+    let text = refused.expect("no write failed").error();
+    assert!(text.starts_with("MISCONF Poisoned: "), "{text}");
+    assert!(matches!(client.say("GET a"), Reply::Bulk(_)), "reads go on");
+    assert!(health(&server).starts_with("HTTP/1.1 503"));
+    let stats = client.say("TOYKV STATS").items();
+    let at = stats.iter().position(|item| *item == Reply::bulk("poisoned")).unwrap();
+    assert!(stats[at + 1].clone().text().contains("MANIFEST"), "{stats:?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let address = format!("http://{}", server.grpc.unwrap());
+        let channel = tonic::transport::Endpoint::new(address).unwrap().connect().await.unwrap();
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+        for service in ["", "toykv.v1.Toykv"] {
+            // Told a moment later.
+            let wanted = tonic_health::ServingStatus::NotServing as i32;
+            let start = Instant::now();
+            loop {
+                let ask = tonic_health::pb::HealthCheckRequest { service: service.into() };
+                if health.check(ask).await.unwrap().into_inner().status == wanted {
+                    break;
+                }
+                assert!(start.elapsed() < PATIENCE, "{service:?} is told to be well");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
 }
 
 #[test]
@@ -332,6 +386,39 @@ fn a_client_that_does_not_read_delays_the_end_by_seconds_only() {
     assert!(start.elapsed() < PATIENCE);
 }
 
+/// Comparing all keys with the pattern takes minutes; a key, a moment.
+#[test]
+fn a_long_command_delays_the_end_by_seconds_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("db"), &[]);
+    let mut busy = server.connect();
+    slow_keys(&mut busy, 1000);
+    let mut good = server.connect();
+    let ask = ["INFO", "stats"];
+    let received = |good: &mut Client| {
+        let info = good.run(&ask).text();
+        let line = info.lines().find_map(|line| line.strip_prefix("total_net_input_bytes:"));
+        line.unwrap().parse::<usize>().unwrap()
+    };
+    let command = encode(&["KEYS", SLOW_PATTERN]);
+    let mut expected = received(&mut good) + command.len();
+    busy.send(&command);
+    // Until the command has come, beside the good client's own questions.
+    loop {
+        expected += encode(&ask).len();
+        if received(&mut good) >= expected {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    server.terminate();
+    let start = Instant::now();
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    // Five seconds and what a slow machine takes to compare a key and to close.
+    assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+}
+
 #[test]
 fn a_client_may_end_the_server_and_a_second_server_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -349,6 +436,29 @@ fn a_client_may_end_the_server_and_a_second_server_is_refused() {
 }
 
 /// `TOYKV_CONNECTIONS=10000` makes it long.
+#[test]
+fn slow_commands_are_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    // Everything is slow.
+    let arguments = ["--slow-ms", "0", "--grpc", "127.0.0.1:0"];
+    let server = Process::start(&dir.path().join("db"), &arguments);
+    let mut client = server.connect();
+    client.say("SET a 1");
+    client.say("NONSENSE");
+    let mut person = server.connect();
+    person.send(b"DELETE a\n");
+    assert_eq!(person.line().as_deref(), Some("success"));
+    put_by_grpc(&server, toykv_server::proto::Durability::Unspecified)("a", "1").unwrap();
+    server.terminate();
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let slow: Vec<&str> = log.lines().filter(|l| l.contains("\"target\":\"slow\"")).collect();
+    for command in ["SET", "(unknown)", "DEL", "/toykv.v1.Toykv/Put"] {
+        let command = format!("\"command\":\"{command}\"");
+        assert!(slow.iter().any(|line| line.contains(&command)), "{command} in {slow:?}");
+    }
+}
+
 #[test]
 fn connections_leave_nothing_behind() {
     let count = std::env::var("TOYKV_CONNECTIONS").ok().and_then(|n| n.parse().ok());

@@ -213,6 +213,21 @@ fn a_password_is_asked_for() {
 }
 
 #[test]
+fn ten_wrong_passwords_end_the_connection() {
+    let server = start(|config| config.secret = Secret::new("hunter2"));
+    let mut client = server.connect();
+    for n in 0..10 {
+        let guess = if n % 2 == 0 { "AUTH guess" } else { "HELLO 3 AUTH default guess" };
+        assert!(client.say(guess).error().starts_with("WRONGPASS"), "{n}");
+    }
+    assert!(client.is_closed());
+    let mut person = server.connect();
+    person.send("AUTH guess\n".repeat(20).as_bytes());
+    (0..10).for_each(|_| assert!(person.line().unwrap().contains("wrong password")));
+    assert!(person.is_closed());
+}
+
+#[test]
 fn a_pipeline_is_answered_in_order() {
     let server = start(|_| {});
     let mut client = server.connect();
@@ -416,6 +431,23 @@ fn one_at_a_time_and_it_ends_with_who_began_it() {
     }
     assert_eq!(follow(&mut other).0, Reply::ok());
     assert_eq!(client.say("DBSIZE"), integer(keys.into()));
+}
+
+#[test]
+fn verify_tells_what_it_found() {
+    let server = start(|_| {});
+    let mut client = server.connect();
+    assert!(client.say("TOYKV FINDINGS").error().contains("no VERIFY"));
+    fill(&mut client, 0..2000);
+    assert_eq!(client.say("TOYKV VERIFY"), Reply::ok());
+    assert_eq!(follow(&mut client).0, Reply::ok());
+    let parts = client.say("TOYKV FINDINGS").items();
+    let totals = parts[0].clone().items();
+    assert_eq!(
+        totals[4..],
+        [Reply::bulk("records"), integer(2000), Reply::bulk("findings"), integer(0)]
+    );
+    assert_eq!(parts[1], Reply::Array(vec![]));
 }
 
 #[test]

@@ -165,6 +165,11 @@ impl Client {
         }
     }
 
+    /// Passes over bytes.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.reader.read_exact(&mut vec![0; bytes]).unwrap();
+    }
+
     /// Whether the server has closed the connection, with nothing left to be read.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.line().is_none()
@@ -195,5 +200,26 @@ impl Client {
             "%" => Reply::Map((0..2 * number()).map(|_| self.reply()).collect()),
             _ => panic!("not a reply: {line:?}"),
         })
+    }
+}
+
+/// A pattern that takes long to be compared with the keys of [`slow_keys`].
+pub(crate) const SLOW_PATTERN: &str = {
+    const BYTES: [u8; 1000] = {
+        let mut bytes = [b'a'; 1000];
+        (bytes[0], bytes[999]) = (b'*', b'b');
+        bytes
+    };
+    match std::str::from_utf8(&BYTES) {
+        Ok(text) => text,
+        Err(_) => panic!(),
+    }
+};
+
+/// Stores keys that are nearly like the pattern at every place.
+pub(crate) fn slow_keys(client: &mut Client, count: usize) {
+    let alike = "a".repeat(60_000);
+    for n in 0..count {
+        assert_eq!(client.run(&["SET", &format!("{alike}{n:04}"), ""]), Reply::ok());
     }
 }
