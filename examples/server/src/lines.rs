@@ -86,7 +86,8 @@ impl Session {
             return true;
         }
         if is_http(&name, &words) {
-            tracing::warn!(client = self.client.id, peer = %self.client.peer, "speaks HTTP: closed");
+            let Client { id, peer, .. } = &*self.client;
+            tracing::warn!(client = id, %peer, "speaks HTTP: closed");
             self.fail("this port speaks no HTTP", out);
             return true;
         }

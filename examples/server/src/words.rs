@@ -1,6 +1,6 @@
 //! Lines of words, for people: blanks between words, quotes around those that have blanks or bytes
-//! that cannot be typed. Of the lines dialect and of inline commands; the command line's shell reads
-//! the same, and remembers what stood in quotes.
+//! that cannot be typed. Of the lines dialect and of inline commands; the command line's shell
+//! reads the same, and remembers what stood in quotes.
 
 /// What is quoted at once, about.
 const QUOTED_PIECE: usize = 4096;

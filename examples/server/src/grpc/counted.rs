@@ -1,8 +1,8 @@
 //! What calls take of the memory of all clients, and whether their connection moves.
 //!
 //! Every piece of a request counts, twice, as long as its call lasts: it is decoded and, when it
-//! writes, copied into a batch; and so does every field, for what it becomes in memory. Of an answer
-//! the message counts that waits for the client.
+//! writes, copied into a batch; and so does every field, for what it becomes in memory. Of an
+//! answer the message counts that waits for the client.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
