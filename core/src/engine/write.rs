@@ -270,7 +270,8 @@ impl Engine {
     ) -> Result<()> {
         let least = size.least_segment_size();
         let fresh = writer.log.offset() < writer.part.segment.identity().size_bytes / 2;
-        if fresh || self.is_segment_ready(least) {
+        let refuses_later = planted("write: a full disk is acknowledged");
+        if fresh || self.is_segment_ready(least) || refuses_later {
             return Ok(());
         }
         self.swap_segment(writer, least, opts)
