@@ -51,10 +51,15 @@ pub(crate) fn memory_bytes() -> u64 {
     limits.by_ref().fold(total, u64::min)
 }
 
-/// Raises the niceness of the calling thread, and of no other; whoever may not keeps its own.
-pub(crate) fn step_back(by: i32) {
-    // SAFETY: a system call about two numbers. On Linux it is about the calling thread alone.
-    unsafe { libc::nice(by) };
+/// Raises the niceness of the calling thread, and of no other, to `least`, unless it is higher.
+/// New threads inherit it, so it is not added to what there is.
+pub(crate) fn step_back(least: i32) {
+    // SAFETY: system calls about numbers. On Linux they are about the calling thread alone.
+    unsafe {
+        if libc::getpriority(libc::PRIO_PROCESS, 0) < least {
+            libc::setpriority(libc::PRIO_PROCESS, 0, least);
+        }
+    }
 }
 
 impl FileSystem for OsFileSystem {

@@ -163,6 +163,7 @@ pub(crate) fn read(path: &Path) -> Result<Journal> {
 fn parse(text: &str) -> Result<Journal> {
     let mut journal = Journal::default();
     let mut figures: Vec<Figure> = Vec::new();
+    let mut samples: Vec<(Block, Vec<Sample>)> = Vec::new();
     let mut block: Option<Block> = None;
     let mut said = String::new();
     for line in text.lines() {
@@ -171,7 +172,11 @@ fn parse(text: &str) -> Result<Journal> {
             ["H", head] => journal.head = head.to_string(),
             ["B", suite, engine, round] => {
                 let suite = known(suite)?;
-                block = Some(Block { suite, engine: engine.into(), round: round.parse()? });
+                let new = Block { suite, engine: engine.into(), round: round.parse()? };
+                // One that failed or was torn and is run again counts once.
+                samples.retain(|(known, _)| *known != new);
+                samples.push((new.clone(), Vec::new()));
+                block = Some(new);
             }
             ["P", _, x, y] => {
                 let Some(block) = block.as_ref().filter(|block| block.round == 0) else { continue };
@@ -191,11 +196,15 @@ fn parse(text: &str) -> Result<Journal> {
                 block = None;
             }
             _ => {
-                if let (Some(block), Some(sample)) = (&block, Sample::parse(line)) {
-                    add(&mut figures, block, sample);
+                let current = block.as_ref().and_then(|_| samples.last_mut());
+                if let (Some((_, own)), Some(sample)) = (current, Sample::parse(line)) {
+                    own.push(sample);
                 }
             }
         }
+    }
+    for (block, own) in samples {
+        own.into_iter().for_each(|sample| add(&mut figures, &block, sample));
     }
     figures.into_iter().for_each(|figure| journal.report.add(figure));
     Ok(journal)

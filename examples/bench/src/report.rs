@@ -76,9 +76,12 @@ impl Report {
         &self.figures
     }
 
-    /// The best of the engines beside toykv in this figure's row and size.
+    /// The best of the engines beside toykv in this figure's row and size; of durable rows, of
+    /// those whose writes survive a power loss.
     pub(crate) fn best_peer(&self, figure: &Figure) -> Option<&Figure> {
+        let equal = |peer: &Figure| figure.durability != "sync" || peer.durability == "sync";
         let peers = self.figures.iter().filter(|peer| peer.engine != OWN && peer.same_row(figure));
+        let peers = peers.filter(|peer| equal(peer));
         let order = |a: &&Figure, b: &&Figure| a.median().total_cmp(&b.median());
         if figure.is_rate() { peers.max_by(order) } else { peers.min_by(order) }
     }

@@ -105,6 +105,10 @@ fn machine() -> Result<String> {
 fn versions() -> String {
     let versions = CRATES.iter().filter_map(|(name, holds)| {
         let version = version(name)?;
+        let system = (*holds == "RocksDB").then(system_rocksdb).flatten();
+        if let Some(file) = system {
+            return Some(format!("RocksDB (the system's {file})"));
+        }
         Some(if name == holds {
             format!("{name} {version}")
         } else {
@@ -112,6 +116,17 @@ fn versions() -> String {
         })
     });
     versions.collect::<Vec<_>>().join(", ")
+}
+
+/// The file of the system's RocksDB, if that is what this program is linked with.
+fn system_rocksdb() -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps.lines().find_map(|line| {
+        let path = Path::new(line.split_whitespace().nth(5)?);
+        path.file_name()?.to_str()?.starts_with("librocksdb.so").then_some(path)
+    })?;
+    let file = path.canonicalize().ok()?;
+    Some(file.file_name()?.to_str()?.to_string())
 }
 
 fn version(name: &str) -> Option<&'static str> {

@@ -45,9 +45,11 @@ pub(crate) fn run<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Res
     let before = device_bytes()?;
     fill(&engine, plan, entries, out)?;
     let user = (entries * (SHAPE.key_len + SHAPE.value_len) as u64) as f64;
-    let rate = overwrite(&engine, plan, entries, out)?;
+    let (overwritten, time) = overwrite(&engine, plan, entries, out)?;
+    let rate = overwritten as f64 / time.as_secs_f64();
     engine.settle()?;
-    out.value("fill_device_bytes", "per live byte", (device_bytes()? - before) as f64 / user)?;
+    let put = user * (entries + overwritten) as f64 / entries as f64;
+    out.value("fill_device_bytes", "per byte put", (device_bytes()? - before) as f64 / put)?;
     out.value("size_settled", "per live byte", disk_bytes(&dir)? as f64 / user)?;
     gets(&engine, plan, entries, out)?;
     scans(&engine, plan, entries, out)?;
@@ -64,8 +66,8 @@ fn sorted_fill<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Result
         let (key, value) = SORTED.entry(number, 0);
         engine.put(key.as_ref(), value)
     })?;
-    out.rate("put_sorted", "ops/s", done)?;
     expect_equal("entries after a sorted fill", engine.len()?, done.0)?;
+    out.rate("put_sorted", "ops/s", done)?;
     engine.close()
 }
 
@@ -112,21 +114,21 @@ fn fill<E: Engine>(
     expect_equal("entries after the fill", engine.len()?, entries)
 }
 
-/// Overwrites at random; answers how many a second.
+/// Overwrites at random; answers how many in what time.
 fn overwrite<E: Engine>(
     engine: &E,
     plan: &Plan,
     entries: u64,
     out: &mut Recorder<impl Write>,
-) -> Result<f64> {
+) -> Result<(u64, Duration)> {
     let mut random = Random::new(plan.round);
     let done = repeat(OPERATIONS, plan.limit, |_| {
         let (key, value) = SHAPE.entry(random.below(entries), 1);
         engine.put(key.as_ref(), value)
     })?;
-    out.rate("overwrite", "ops/s", done)?;
     expect_equal("entries after overwriting", engine.len()?, entries)?;
-    Ok(done.0 as f64 / done.1.as_secs_f64())
+    out.rate("overwrite", "ops/s", done)?;
+    Ok(done)
 }
 
 fn gets<E: Engine>(
@@ -187,12 +189,14 @@ fn scans<E: Engine>(
     let mut wrong = 0;
     let done = repeat(OPERATIONS, plan.limit, |_| {
         let from = SHAPE.key(random.below(entries));
-        reader.scan(from.as_ref(), 1, |key, value| {
+        let seen = reader.scan(from.as_ref(), 1, |key, value| {
             wrong += u64::from(key != from.as_ref() || !belongs(key, value, SHAPE.value_len));
             true
         })?;
+        wrong += u64::from(seen != 1);
         Ok(())
     })?;
+    expect_equal("seek: wrong entries", wrong, 0)?;
     out.rate("seek", "ops/s", done)?;
 
     let (done, time) = repeat(OPERATIONS, plan.limit, |_| {
@@ -207,6 +211,7 @@ fn scans<E: Engine>(
         })?;
         expect_equal("entries of a prefix", count, GROUP)
     })?;
+    expect_equal("scan_prefix: wrong entries", wrong, 0)?;
     out.rate("scan_prefix", "entries/s", (done * GROUP, time))?;
 
     for (row, back) in [("scan_forward", false), ("scan_reverse", true)] {
@@ -224,9 +229,10 @@ fn scans<E: Engine>(
             }),
         })?;
         expect_equal(row, count, entries)?;
+        expect_equal(&format!("{row}: wrong entries"), wrong, 0)?;
         out.rate(row, "entries/s", (count, time))?;
     }
-    expect_equal("wrong entries", wrong, 0)
+    Ok(())
 }
 
 /// Reads beside a writer that overwrites at a fixed rate; the latencies of both. A write's latency

@@ -42,6 +42,7 @@ pub(crate) fn run<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Res
     if E::compresses() {
         compressed::<E>(plan, out)?;
     }
+    out.entries(plan.count(ENTRIES) * 5);
     let unbounded = load::<E>(plan, plan.cache_bytes)?;
     out.rate("load_unbounded", "ops/s", unbounded)?;
     let bounded = load::<E>(plan, BUDGET_BYTES)?;
