@@ -74,6 +74,25 @@ open: the log goes before it is replaced|it|crash::crash_within|puts_at_process
 open: sequence numbers begin anew|it|crash::power_loss|reopens
 open: parent not synced|it|crash::power_loss|creation_at_sync
 destroy: CURRENT stays|it|crash::power_loss|destruction
+verify: blocks not told|it|repair::every_part|
+verify: locators not told|it|repair::every_part|
+verify: indexes not told|it|repair::every_part|
+verify: indexes not beside blocks|it|repair::what_no_checksum|
+verify: entries not looked up|it|repair::what_no_checksum|
+verify: footers not beside blocks|it|repair::what_no_checksum|
+verify: tables not beside the manifest|lib|recount::|
+verify: values not told|it|repair::one_damaged|
+verify: values not beside the manifest|lib|recount::|
+verify: dead values not counted again|lib|recount::|
+verify: flushed segments not told|it|repair::frames_that|
+verify: log not told|it|repair::damage_in_a_table|
+verify: keys not counted|lib|recount::|
+scrub: log not told|it|repair::a_scrub_finds|
+salvage: the oldest wins|it|repair::an_intact|
+salvage: deletes ignored|it|repair::an_intact|
+salvage: any block|it|repair::whatever|
+salvage: lost values not told|it|repair::one_damaged|
+salvage: lost blocks not told|it|repair::a_damaged_block|
 END
 }
 

@@ -11,6 +11,7 @@ use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, OsFileSystem};
 use crate::options::{Durability, Options, WriteOptions};
+use crate::planted::planted;
 use crate::report::{DamageReport, Finding, Progress};
 use crate::scan::ScanOptions;
 
@@ -159,7 +160,7 @@ fn compare_count(db: &Db, path: &Path) -> Result<()> {
         count += 1;
     }
     let recorded = db.len()?;
-    if count == recorded {
+    if count == recorded || planted("verify: keys not counted") {
         return Ok(());
     }
     let what = format!("{count} keys are there, {recorded} are counted");

@@ -290,7 +290,11 @@ fn copy_entry(
     let (key, seqno, kind) = (iter.key(), iter.seqno(), iter.kind());
     // Who sees it sees it always: at the bottom the smallest number does, and takes no space.
     let seqno = if bottom && retain.visible_to_all(seqno) { base } else { seqno };
-    writer.add(key, seqno, kind, iter.value())
+    writer.add(key, seqno, kind, iter.value()).map_err(|error| match error.kind() {
+        // A table whose checksums are right and whose entries are not where they belong.
+        ErrorKind::Misuse => iter.wrong("entries are out of order"),
+        _ => error,
+    })
 }
 
 /// All entries of a run, read in order.

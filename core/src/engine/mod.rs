@@ -27,6 +27,7 @@ mod pick;
 mod pick_files;
 mod pop;
 mod read;
+mod recount;
 mod rest;
 mod retain;
 mod rewrite;

@@ -301,7 +301,7 @@ impl TableIter {
 
     /// The error of an entry that contradicts another part of its table.
     #[cold]
-    pub(super) fn wrong(&self, what: &str) -> Error {
+    pub(crate) fn wrong(&self, what: &str) -> Error {
         self.table.parts.corrupt(self.block_start.min(self.table.parts.layout().data_end), what)
     }
 

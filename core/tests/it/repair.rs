@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use toykv::sim::SimDisk;
+use toykv::sim::{SimDisk, mend};
 use toykv::{DamageReport, Db, Durability, ErrorKind, Options, Progress, WriteOptions};
 
 use crate::damage::{Answer, Sample, is_lock, options};
@@ -67,31 +67,39 @@ fn judge(sample: &Sample, path: &Path, at: usize, bit: u64) -> Result<bool, Stri
     let disk = sample.disk();
     let flipped = bytes_of(sample, path)[at] ^ (1 << bit);
     disk.overwrite(path, at as u64, &[flipped]).unwrap();
-    let report = verify(&disk);
+    judge_disk(sample, &disk).map(|(clean, _)| !clean)
+}
+
+/// What verify and salvage have to say of a damaged disk, and what reads and a compaction make of
+/// it: whether verify finds nothing, and whether anything is refused.
+pub(crate) fn judge_disk(sample: &Sample, disk: &SimDisk) -> Result<(bool, Answer), String> {
+    let report = verify(disk);
     for finding in &report.findings {
         if finding.path.as_os_str().is_empty() || finding.what.is_empty() {
             return Err(format!("says nothing: {finding:?}"));
         }
     }
-    let before = only(&disk, PATH);
-    let (lost, found) = salvage(&disk);
-    if only(&disk, PATH) != before {
+    let before = only(disk, PATH);
+    let (lost, found) = salvage(disk);
+    if only(disk, PATH) != before {
         return Err("the source was changed".into());
     }
-    for (key, value) in &sample.state {
+    let differing = sample.state.iter().filter(|(key, value)| found.get(*key) != Some(*value));
+    let returned = found.keys().filter(|key| !sample.state.contains_key(*key));
+    for key in differing.map(|(key, _)| key).chain(returned) {
         let named = |own: &toykv::Finding| match (&own.first_key, &own.last_key) {
             (Some(first), Some(last)) => first <= key && key <= last,
             _ => true,
         };
-        if found.get(key) != Some(value) && !lost.findings.iter().any(named) {
-            return Err(format!("{key:?} is lost and nothing says so: {:?}", lost.findings));
+        if !lost.findings.iter().any(named) {
+            return Err(format!("{key:?} is not as it was, unsaid: {:?}", lost.findings));
         }
     }
-    let answer = sample.judge(&disk)?;
+    let answer = sample.judge(disk)?;
     if answer == Answer::Refused && report.is_clean() {
         return Err("something is refused and verify has not found it".into());
     }
-    Ok(!report.is_clean())
+    Ok((report.is_clean(), answer))
 }
 
 /// Flips bits of all files; answers how many were found, and the first complaint.
@@ -145,17 +153,123 @@ fn a_table_without_footer_or_index_is_saved_whole() {
             });
             assert!(found == sample.state, "{}: {:?}", path.display(), report.findings);
             assert!(report.findings.iter().any(|own| own.path == path));
-            let bytes = bytes_of(&sample, &path);
-            let number = |back: usize| {
-                let at = bytes.len() - 160 + back;
-                u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize
-            };
-            // The index follows the locator, which follows the blocks.
-            let index = number(112) + (number(40) + 7) * 64;
+            let [_, index, _] = parts(bytes_of(&sample, &path));
             let (report, found, _) = after(&sample, &path, |bytes| bytes[index] ^= 4);
             assert!(found == sample.state, "{}: {:?}", path.display(), report.findings);
         }
     }
+}
+
+/// A number of a table's footer.
+fn of_footer(table: &[u8], at: usize) -> usize {
+    let at = table.len() - 160 + at;
+    u64::from_le_bytes(table[at..at + 8].try_into().unwrap()) as usize
+}
+
+/// Where a table's locator, index and tail begin.
+fn parts(table: &[u8]) -> [usize; 3] {
+    let locator = of_footer(table, 112);
+    let index = locator + (of_footer(table, 40) + 7) * 64;
+    let keys = |at: usize| u32::from_le_bytes(table[at..at + 4].try_into().unwrap()) as usize;
+    let (smallest, largest) = (keys(table.len() - 40), keys(table.len() - 36));
+    let pages = (index - locator).div_ceil(4096);
+    [locator, index, table.len() - 160 - smallest - largest - pages * 8]
+}
+
+#[test]
+fn every_part_of_a_table_is_looked_at() {
+    for sample in samples() {
+        for path in named(&sample, ".table") {
+            let bytes = bytes_of(&sample, &path);
+            let [locator, index, tail] = parts(bytes);
+            let found = |start: usize, end: usize| {
+                let used = (start..end).rev().find(|at| bytes[*at] != 0);
+                let at = used.unwrap_or_else(|| panic!("nothing from {start} to {end}"));
+                let disk = sample.disk();
+                disk.overwrite(&path, at as u64, &[bytes[at] ^ 16]).unwrap();
+                let report = verify(&disk);
+                let [finding] = &report.findings[..] else { panic!("{at}: {:?}", report.findings) };
+                assert_eq!(finding.path, path, "{at}: {finding:?}");
+                assert!(finding.first_key.is_some() && finding.last_key.is_some(), "{finding:?}");
+                (at as u64, finding.clone())
+            };
+            let (at, block) = found(0, locator);
+            assert!(block.offset <= at && block.what.contains("block"), "{at}: {block:?}");
+            let (at, page) = found(locator, index);
+            assert!(page.offset <= at && at - page.offset < 4096, "{at}: {page:?}");
+            let (at, words) = found(index, tail);
+            assert!(words.offset <= at && words.offset >= index as u64, "{at}: {words:?}");
+            let (at, end) = found(tail, bytes.len() - 160);
+            assert!(end.offset <= at && end.offset >= tail as u64, "{at}: {end:?}");
+            let (at, footer) = found(bytes.len() - 160, bytes.len());
+            assert!(footer.offset <= at && footer.offset > tail as u64, "{at}: {footer:?}");
+        }
+    }
+}
+
+#[test]
+fn what_no_checksum_tells_the_parts_of_a_table_say_of_each_other() {
+    let sample = sample("tables");
+    let [path] = &named(&sample, ".table")[..] else { panic!("one table") };
+    let bytes = bytes_of(&sample, path);
+    let [locator, index, _] = parts(bytes);
+    let found = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut changed = bytes.to_vec();
+        change(&mut changed);
+        mend(path.file_name().unwrap().to_str().unwrap(), &mut changed);
+        let disk = sample.disk();
+        disk.write_file(path, &changed).unwrap();
+        let report = verify(&disk);
+        let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+        assert_eq!(&finding.path, path);
+        finding.what.clone()
+    };
+    // The number of the second block, one less: what lies between is in no block.
+    let before_second = |table: &mut Vec<u8>| {
+        let number = u64::from_le_bytes(table[index + 8..index + 16].try_into().unwrap());
+        table[index + 8..index + 16].copy_from_slice(&(number - 1).to_le_bytes());
+    };
+    assert_eq!(found(&before_second), "index is wrong");
+    // A slot of the locator that is empty: its key is found by a search only.
+    let without_slot = |table: &mut Vec<u8>| {
+        let slots = (0..12).map(|slot| locator + 24 + slot * 3);
+        let slot = slots.into_iter().find(|at| table[*at..at + 3] != [0; 3]).unwrap();
+        let lane = locator + (slot - locator - 24) / 3 * 2;
+        table[slot..slot + 3].fill(0);
+        table[lane..lane + 2].fill(0);
+    };
+    assert_eq!(found(&without_slot), "an entry is not found by its key");
+    let one_tombstone = |table: &mut Vec<u8>| {
+        let at = table.len() - 160 + 64;
+        table[at] += 1;
+    };
+    assert_eq!(found(&one_tombstone), "footer is not what the blocks hold");
+}
+
+#[test]
+fn frames_that_only_a_collection_reads_are_looked_at() {
+    let sample = sample("values");
+    let value = golden::value(3, 2200, true);
+    let holds = |bytes: &[u8]| bytes.windows(2200).any(|window| window == value);
+    let (path, bytes) = sample.files.iter().find(|(_, bytes)| holds(bytes)).unwrap();
+    let disk = sample.disk();
+    disk.overwrite(path, 4096 + 16, &[bytes[4096 + 16] ^ 8]).unwrap();
+    assert_eq!(sample.judge(&disk), Ok(Answer::Same), "reads do not need it");
+    let report = verify(&disk);
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!((&finding.path, finding.offset), (path, 4096));
+}
+
+#[test]
+fn damage_in_a_table_and_in_the_log_is_found_twice() {
+    let disk = SimDisk::new();
+    filled(&disk).close().unwrap();
+    let paths = [value_of(1, 50), value_of(110, 700)].map(|value| damage_value(&disk, &value));
+    let report = verify(&disk);
+    for path in &paths {
+        assert!(report.findings.iter().any(|own| own.path == *path), "{:?}", report.findings);
+    }
+    assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
 }
 
 #[test]
@@ -223,7 +337,10 @@ fn a_damaged_block_names_the_keys_beside_it_and_how_many_are_gone() {
     let (first, last) = (finding.first_key.clone().unwrap(), finding.last_key.clone().unwrap());
     let records = finding.records.unwrap();
     assert_eq!(report.records + records, 400);
-    let (_, found) = salvage(&disk);
+    let (saved, found) = salvage(&disk);
+    let [named] = &saved.findings[..] else { panic!("{:?}", saved.findings) };
+    assert_eq!((&named.path, named.offset), (&path, 8192));
+    assert_eq!((named.first_key.as_ref(), named.last_key.as_ref()), (Some(&first), Some(&last)));
     let lost: Vec<_> = (0..400).map(key_of).filter(|key| !found.contains_key(key)).collect();
     assert_eq!(lost.len() as u64, records);
     assert!(lost.iter().all(|key| (&first..=&last).contains(&key)));

@@ -42,6 +42,7 @@ const ENGINE_SHARED: &[&str] = &[
     "dropped",
     "rewrite",
     "audit",
+    "recount",
     "directory",
     "obsolete",
     "hooks",
