@@ -12,11 +12,12 @@ mkdir -p "$SOAK_DIR"
 it() { "$CARGO" test --release --package toykv --features sim --test it "$@"; }
 
 # Name, and what of the log's lines says how much was done; the command stands in `run`.
-NAMES="crash faults model kill death histories interleavings planted fuzz tsan"
+NAMES="crash faults damage model kill death histories interleavings planted fuzz tsan"
 run() {
     case $1 in
     crash) TOYKV_CRASH_FULL=1 it crash -- --nocapture ;;
     faults) TOYKV_CRASH_FULL=1 it fault -- --nocapture && TOYKV_FULL_DISK_SIZES=400 it full_disk ;;
+    damage) TOYKV_DAMAGE_CASES=all it damage -- --nocapture ;;
     model) TOYKV_MODEL_CASES=20000 it model ;;
     kill) TOYKV_KILL_ROUNDS=10000 it kill ;;
     death) make --no-print-directory test-death-long ;;
@@ -28,7 +29,7 @@ run() {
     *) echo "soak: no run is called $1; there are: $NAMES" >&2; return 2 ;;
     esac
 }
-FIGURES='^ok\.|states|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|execs|test result: .* [1-9][0-9]* passed'
+FIGURES='^ok\.|^damage:|states|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|execs|test result: .* [1-9][0-9]* passed'
 
 failed=0
 declare -a rows

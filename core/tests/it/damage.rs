@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use toykv::sim::SimDisk;
-use toykv::{Compression, Db, Durability, Error, ErrorKind, Options};
+use toykv::{Compression, Db, Durability, Error, ErrorKind, Options, ScanOptions};
 
 use crate::oracle::{Dice, History, Map, PATH, Run, key_of, read_all, value_of};
 
@@ -77,10 +77,14 @@ impl Sample {
     }
 
     pub(crate) fn answer(&self, opened: toykv::Result<Db>) -> Result<Answer, String> {
-        let db = match opened {
-            Ok(db) => db,
-            Err(error) => return refusal(&error),
-        };
+        match opened {
+            Ok(db) => self.ask(&db),
+            Err(error) => refusal(&error),
+        }
+    }
+
+    /// Asks a database everything: each answer is right, or a refusal.
+    pub(crate) fn ask(&self, db: &Db) -> Result<Answer, String> {
         let mut refused = false;
         for (key, value) in &self.state {
             match db.get(key) {
@@ -99,12 +103,35 @@ impl Sample {
                 Err(error) => refused |= refusal(&error)? == Answer::Refused,
             }
         }
-        match read_all(&db) {
-            Ok(found) if found == self.state => {}
-            Ok(_) => return Err("a scan shows something else".into()),
-            Err(_) => refused = true,
+        let rows = self.state.iter().map(|(key, value)| (&key[..], &value[..]));
+        refused |= scan(db, false, rows.clone())? == Answer::Refused;
+        refused |= scan(db, true, rows.rev())? == Answer::Refused;
+        match db.len() {
+            Ok(len) if len == self.state.len() as u64 => {}
+            Ok(len) => return Err(format!("{len} keys are counted")),
+            Err(error) => refused |= refusal(&error)? == Answer::Refused,
         }
         Ok(if refused { Answer::Refused } else { Answer::Same })
+    }
+}
+
+/// Scans everything: these rows, all of them or up to a refusal.
+fn scan<'a>(
+    db: &Db,
+    reverse: bool,
+    mut expected: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<Answer, String> {
+    let mut scan = match db.scan(&ScanOptions::new().reverse(reverse)) {
+        Ok(scan) => scan,
+        Err(error) => return refusal(&error),
+    };
+    loop {
+        match scan.next_entry() {
+            Err(error) => return refusal(&error),
+            Ok(None) if expected.next().is_none() => return Ok(Answer::Same),
+            Ok(Some(entry)) if expected.next() == Some((entry.key, entry.value)) => {}
+            Ok(_) => return Err(format!("a scan shows something else (reverse: {reverse})")),
+        }
     }
 }
 

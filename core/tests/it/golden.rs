@@ -1,8 +1,8 @@
 //! Databases of format version 1 as they were written when it was settled, under `tests/golden/v1`:
 //! every later version has to read them. What is in them is said here by formulas, not by the
-//! engine. They are written anew, which only a new format version is a reason for, by
+//! engine. One is written anew, which only a new format version is a reason for, by
 //!
-//! `TOYKV_GOLDEN=write cargo test -p toykv --features sim --test it golden::`
+//! `TOYKV_GOLDEN=NAME cargo test -p toykv --features sim --test it golden::`
 #![expect(clippy::disallowed_methods, reason = "tests look at files from outside the engine")]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::damage::Sample;
 use crate::oracle::{Map, PATH, read_all};
 
 /// The databases: their names say what is in them.
-const NAMES: [&str; 8] =
+pub(crate) const NAMES: [&str; 8] =
     ["empty", "log", "tables", "values", "rewritten", "versions", "lz4", "zstd"];
 
 /// The files of a disk.
@@ -36,6 +36,11 @@ pub(crate) fn sample(name: &str) -> Sample {
 /// All that have something in them.
 pub(crate) fn samples() -> impl Iterator<Item = Sample> {
     NAMES.iter().skip(1).map(|name| sample(name))
+}
+
+/// All of them, in the order of their names here.
+pub(crate) fn all_samples() -> impl Iterator<Item = Sample> {
+    NAMES.iter().map(|name| sample(name))
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -165,7 +170,7 @@ fn check(db: &Db, name: &str) {
 #[test]
 fn databases_of_version_1_are_read_verified_and_written() {
     for name in NAMES {
-        if std::env::var_os("TOYKV_GOLDEN").is_some_and(|what| what == "write") {
+        if std::env::var_os("TOYKV_GOLDEN").is_some_and(|what| what == name) {
             fs::create_dir_all(folder(name)).unwrap();
             for (path, bytes) in files(&write(name)) {
                 fs::write(folder(name).join(path.file_name().unwrap()), bytes).unwrap();

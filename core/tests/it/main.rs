@@ -9,6 +9,7 @@ mod crash;
 mod crash_model;
 mod crash_threads;
 mod damage;
+mod damage_rig;
 mod faults;
 mod full_disk;
 mod golden;
