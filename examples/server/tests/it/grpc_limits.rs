@@ -108,6 +108,7 @@ fn next_frame(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
 }
 
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
 #[test]
@@ -141,12 +142,16 @@ fn an_old_connection_is_ended_and_its_client_goes_on() {
         config.limits.grpc_age_seconds = 1;
     });
     let mut stream = raw(server.grpc.unwrap(), &frame(4, 1, 0, &[]));
-    let mut kinds = Vec::new();
-    while let Some((kind, _, _)) = next_frame(&mut stream) {
+    let (mut kinds, start) = (Vec::new(), std::time::Instant::now());
+    while let Some((kind, _, payload)) = next_frame(&mut stream) {
         kinds.push(kind);
-        if kind == GOAWAY {
-            break;
+        match kind {
+            GOAWAY => break,
+            // It is there, so that only its age can be what ends it.
+            PING => stream.write_all(&frame(PING, 1, 0, &payload)).unwrap(),
+            _ => {}
         }
+        assert!(start.elapsed() < PATIENCE, "{kinds:?}");
     }
     assert!(kinds.contains(&GOAWAY), "{kinds:?}");
     let mut other = server.connect();
@@ -181,7 +186,8 @@ fn a_flood_of_resets_is_ended() {
     let server = serve();
     let head = head();
     let mut flood = Vec::new();
-    for n in 0..5000u32 {
+    // More than may be, and fewer than other checks of HTTP/2 let pass.
+    for n in 0..200u32 {
         let id = 2 * n + 1;
         flood.extend(frame(1, 4, id, &head));
         flood.extend(frame(3, 0, id, &8u32.to_be_bytes()));
@@ -276,7 +282,8 @@ fn calls_without_the_token_keep_no_connection() {
         match stream.read(&mut [0; 4096]) {
             Ok(0) => break,
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
-            _ => assert!(start.elapsed() < PATIENCE, "a stranger stays"),
+            // Sooner than the server's pings end it, which are not answered here.
+            _ => assert!(start.elapsed() < Duration::from_secs(30), "a stranger stays"),
         }
         std::thread::sleep(Duration::from_millis(50));
     }
