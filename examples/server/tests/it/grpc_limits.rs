@@ -246,9 +246,11 @@ fn connections_where_nothing_moves_are_closed() {
         }
         let mut stream = stuck.scan(ScanRequest::default()).await.unwrap().into_inner();
         assert!(stream.next().await.unwrap().is_ok());
+        let start = std::time::Instant::now();
         for _ in 0..2 {
             // Both places become free, and such a client takes one again.
             loop {
+                assert!(start.elapsed() < 2 * PATIENCE, "no place becomes free");
                 let address = format!("http://{}", server.grpc.unwrap());
                 let connected = Endpoint::new(address).unwrap().connect().await;
                 let Ok(channel) = connected else { continue };
