@@ -3,6 +3,8 @@
 //! Everything is read once before it is timed; times are processor time of the thread.
 #![allow(dead_code, unused_imports, missing_docs, unreachable_pub, reason = "parts of the crate")]
 
+#[path = "../src/buffer.rs"]
+mod buffer;
 #[path = "../src/cache.rs"]
 mod cache;
 #[path = "../src/checksum.rs"]
@@ -30,11 +32,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::Cache;
+use cache::FileAccess;
 use checksum::{hash_key, mix64};
 use compress::Codec;
 use fs::{FileSystem, OsFileSystem};
-use table::{IterMode, Table, TableAccess, TableBuilder, TableIter, TableParams};
+use table::{IterMode, Table, TableBuilder, TableIter, TableParams};
 use types::{Compression, Kind};
 
 const SEED: u64 = 7;
@@ -46,10 +48,8 @@ fn main() {
     };
     let (entries, value_len) = (arg(0, 1_000_000), arg(1, 100) as usize);
     let codec = codec();
-    let access = TableAccess {
-        cache: Arc::new(Cache::new(arg(2, 1024) << 20)),
-        direct: std::env::args().any(|arg| arg == "direct"),
-    };
+    let direct = std::env::args().any(|arg| arg == "direct");
+    let access = FileAccess::new(arg(2, 1024) << 20, direct);
     let dir = tempfile::tempdir().unwrap();
     let fs: Arc<dyn FileSystem> = Arc::new(OsFileSystem);
     let mut keys: Vec<[u8; 17]> = (0..entries).map(random_key).collect();
@@ -127,7 +127,7 @@ fn build(
     dir: &std::path::Path,
     keys: &[[u8; 17]],
     value: &[u8],
-    (codec, access): (Codec, &TableAccess),
+    (codec, access): (Codec, &FileAccess),
 ) -> (Vec<(u64, Arc<Table>)>, u64) {
     let mut tables: Vec<(u64, Arc<Table>)> = Vec::new();
     let (mut size, mut first) = (0, 0);

@@ -5,6 +5,8 @@
 #![expect(unused_imports, reason = "as above")]
 #![expect(unreachable_pub, reason = "as above")]
 
+#[path = "../src/buffer.rs"]
+mod buffer;
 #[path = "../src/cache.rs"]
 mod cache;
 #[path = "../src/checksum.rs"]
@@ -36,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use cache::FileAccess;
 use error::{Error, ErrorKind, Result};
 use fs::OsFileSystem;
 use types::{FileNumber, Kind, MAX_KEY_LEN, SegmentId, SeqNo};
@@ -63,10 +66,12 @@ fn main() {
 
 fn append(dir: &Path, prefill: Prefill, helper: bool) -> u64 {
     let clock = Clock::start();
-    let mut segments = (1..=SEGMENTS)
-        .map(|id| Segment::create(&OsFileSystem, &path(dir, id), identity(id), prefill).unwrap())
-        .map(Arc::new)
-        .collect::<VecDeque<_>>();
+    let access = FileAccess::new(0, false);
+    let create = |id| {
+        let (path, identity) = (path(dir, id), identity(id));
+        Arc::new(Segment::create(&OsFileSystem, &path, identity, prefill, &access).unwrap())
+    };
+    let mut segments: VecDeque<_> = (1..=SEGMENTS).map(create).collect();
     clock.print("create", SEGMENTS * SEGMENT_SIZE / 4096, "page");
 
     let (wake, woken) = mpsc::channel::<Arc<Segment>>();
@@ -102,9 +107,11 @@ fn append(dir: &Path, prefill: Prefill, helper: bool) -> u64 {
 
 fn replay_all(dir: &Path, appends: u64) {
     let clock = Clock::start();
+    let access = FileAccess::new(0, false);
     let open = |id| {
-        let path = path(dir, id);
-        Arc::new(Segment::open(&OsFileSystem, &path, identity(id), OpenFor::Replay).unwrap())
+        let (path, identity) = (path(dir, id), identity(id));
+        let segment = Segment::open(&OsFileSystem, &path, identity, OpenFor::Replay, &access);
+        Arc::new(segment.unwrap())
     };
     let segments: Vec<_> = (1..=SEGMENTS).map(open).collect();
     let mut bytes = 0;

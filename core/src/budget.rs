@@ -1,8 +1,8 @@
 //! How the memory budget is divided (layer L0): a pure function of the options and the machine.
 //!
-//! Invariant SHARES: what the plan gives to memtables, cache and background work together is at
-//! most the budget; the rest is for what is kept of open files and for results that are pinned.
-//! What an option says wins over the plan, but none enlarges the heap of the memtables.
+//! Invariant SHARES: what the plan gives to memtables, cache, background work, open files and
+//! pinned results together is at most the budget. What an option says wins over the plan, but none
+//! enlarges the heap of the memtables.
 
 use crate::options::Options;
 
@@ -21,6 +21,9 @@ pub(crate) struct MemoryPlan {
     pub(crate) memtable_heap_bytes: u64,
     /// Heap of the cache, unless its own option says otherwise.
     pub(crate) cache_bytes: u64,
+    /// Heap of what is kept of open files and of results that are pinned, before the cache gives
+    /// way.
+    pub(crate) files_bytes: u64,
     /// Heap of each of the background threads that builds files.
     pub(crate) builder_bytes: u64,
     /// Size at which a table ends: its builder holds some bytes an entry.
@@ -34,7 +37,8 @@ const MOST_TABLE_BYTES: u64 = 56 << 20;
 
 impl Options {
     /// Divides the budget on a machine with `machine_bytes` of memory: half for memtables, a
-    /// quarter for the cache, an eighth for background work, the rest for open files.
+    /// quarter for the cache, an eighth for background work, an eighth for what is kept of open
+    /// files and for results that are pinned; what these take beyond it the cache gives up.
     pub(crate) fn plan(&self, machine_bytes: u64) -> MemoryPlan {
         let usual = (machine_bytes / 4).clamp(4 << 20, 1 << 30);
         let budget = self.memory_budget.unwrap_or(usual);
@@ -52,6 +56,7 @@ impl Options {
             memtables_heap_bytes,
             memtable_heap_bytes: memtables_heap_bytes / 4,
             cache_bytes: budget / 4,
+            files_bytes: budget / 8,
             builder_bytes,
             table_size_bytes: (2 * builder_bytes).clamp(1 << 20, MOST_TABLE_BYTES),
         }
@@ -83,7 +88,8 @@ mod tests {
     fn the_shares_are_within_the_budget() {
         for shift in 22..=40 {
             let plan = Options::new().memory_budget(1 << shift).plan(GIB);
-            let sum = plan.memtables_heap_bytes + plan.cache_bytes + 4 * plan.builder_bytes;
+            let beside = plan.files_bytes + 4 * plan.builder_bytes;
+            let sum = plan.memtables_heap_bytes + plan.cache_bytes + beside;
             assert!(sum <= plan.budget_bytes, "{plan:?}");
             assert!(2 * plan.memtable_size_bytes <= plan.backlog_limit_bytes, "{plan:?}");
             assert!(plan.memtable_size_bytes >= 64 << 10, "{plan:?}");

@@ -193,7 +193,7 @@ impl Db {
 
     /// As [`Db::compact`], telling `progress` how far it has come; Cancelled when that answers
     /// `Break`, and then nothing has changed. No lock is held while it runs; closing the database
-    /// in it is Misuse.
+    /// or compacting it in there is Misuse.
     pub fn compact_with(
         &self,
         lower: Bound<&[u8]>,

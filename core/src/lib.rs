@@ -31,6 +31,7 @@ mod prefetch;
 mod report;
 mod types;
 
+mod buffer;
 mod cache;
 mod filename;
 mod fs;

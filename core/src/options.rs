@@ -187,8 +187,8 @@ const OPTIONS: &[OptionInfo] = &[
         name: "cache_size_bytes",
         value_type: "bytes",
         default_value: "auto",
-        doc: "what blocks that are not read in place (compressed ones) may take in memory; auto: \
-              a quarter of memory_budget; 0 to 1TiB",
+        doc: "what is not read in place (compressed, or read directly) may take in memory; auto: a \
+              quarter of memory_budget, less while readers hold much; 0 to 1TiB",
         set: |options, text| store(&mut options.cache_size_bytes, parse_auto(text)),
         get: |options| auto_text(options.cache_size_bytes),
     },
@@ -196,8 +196,9 @@ const OPTIONS: &[OptionInfo] = &[
         name: "io",
         value_type: "io",
         default_value: "mapped",
-        doc: "how tables are read and written: mapped, through the page cache, or direct, past it \
-              through the cache of this library, device errors being errors and not signals",
+        doc: "how tables and flushed segments are read and written: mapped, through the page \
+              cache, or direct, past it through the cache of this library, device errors being \
+              errors and not signals; the log is mapped until it is flushed",
         set: |options, text| store(&mut options.io, parse_io(text)),
         get: |options| io_text(options.io).into(),
     },
@@ -263,7 +264,8 @@ impl Options {
     }
 
     /// Bytes of heap that the database may take (4 MiB to 1 TiB; by default a quarter of the
-    /// machine's memory, at most 1 GiB). Pages of mapped files are the system's and do not count.
+    /// machine's memory, at most 1 GiB). Pages of mapped files are the system's and do not count;
+    /// values on the heap that readers hold do, and only they can exceed it.
     pub fn memory_budget(mut self, bytes: u64) -> Options {
         self.memory_budget = Some(bytes);
         self
@@ -325,14 +327,15 @@ impl Options {
         self
     }
 
-    /// Bytes that blocks which are not read in place may take in memory (up to 1 TiB; a quarter of
-    /// the memory budget unless set).
+    /// Bytes that what is not read in place may take in memory beside readers (up to 1 TiB; unless
+    /// set a quarter of the memory budget, less while readers hold much, see `pinned_bytes` of
+    /// [`Stats`](crate::Stats)).
     pub fn cache_size_bytes(mut self, bytes: u64) -> Options {
         self.cache_size_bytes = Some(bytes);
         self
     }
 
-    /// How tables are read and written (default mapped).
+    /// How tables and flushed segments are read and written (default mapped).
     pub fn io(mut self, io: IoMode) -> Options {
         self.io = io;
         self

@@ -282,9 +282,12 @@ stats! {
     stalled_runs_us: u64,
     /// Microseconds that writers waited for the next segment of the log.
     stalled_segment_us: u64,
-    /// Heap that locators and indexes of tables take, which are not mapped when tables are read
-    /// directly.
-    table_heap_bytes: u64,
+    /// Heap that is kept of open files: locators and indexes of tables that are read directly,
+    /// offset maps of rewritten segments, marks of what was checked.
+    file_heap_bytes: u64,
+    /// Heap that readers hold beside the cache: values that were decompressed or read directly, the
+    /// blocks that they lie in, and what scans have read ahead.
+    pinned_bytes: u64,
     /// Bytes that the cache takes of blocks that are not read in place.
     cache_bytes: u64,
     /// How often a block was in the cache when it was needed.

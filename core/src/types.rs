@@ -68,16 +68,18 @@ pub enum Durability {
     Sync,
 }
 
-/// How tables are read and written. Segments of the value log are mapped in both modes.
+/// How tables and flushed segments are read and written. The log itself is mapped in both modes: a
+/// put is a store into it, which survives the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum IoMode {
     /// Through maps and the page cache, without copies. A device that cannot read a mapped page
     /// ends the process with SIGBUS.
     #[default]
     Mapped,
-    /// Past the page cache (`O_DIRECT`), through the cache of `cache_size_bytes`; locators and
-    /// indexes of tables are kept in memory. What a device cannot read is an Io error. Opening is
-    /// Unsupported where the file system cannot.
+    /// Past the page cache (`O_DIRECT`), through the cache of `cache_size_bytes`; indexes of tables
+    /// are kept in memory, and locators (7 bytes a key) as far as `memory_budget` has room. A
+    /// separated value is one read of the device, and so is a block of a table. What a device
+    /// cannot read is an Io error. Opening is Unsupported where the file system cannot.
     Direct,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::cache::Bytes;
+use crate::buffer::{Buffer, Bytes};
 use crate::engine::{Found, Owner};
 use crate::table::Table;
 use crate::vlog::Segment;
@@ -14,7 +14,8 @@ const INLINE_LEN: usize = 119;
 
 /// The bytes of a value. Long ones are not copied: they point into the mapped file that holds
 /// them, which stays mapped, whatever happens to the database, until the last clone is dropped. One
-/// that was compressed or read directly points into the buffer that it was read into.
+/// that was compressed or read directly points into the buffer that it was read into, which counts
+/// as `pinned_bytes` of the [`Stats`](crate::Stats) until then.
 ///
 /// Any thread may use it; it stays valid after the database was closed.
 #[derive(Clone)]
@@ -31,7 +32,7 @@ enum Repr {
 enum Pin {
     Segment { _file: Arc<Segment> },
     Table { _file: Arc<Table> },
-    Buffer { _bytes: Arc<[u8]> },
+    Buffer { _bytes: Buffer },
 }
 
 // SAFETY: the bytes are immutable and stay where they are while `_pin` lives, which is Send and
@@ -51,7 +52,7 @@ impl Value {
             return Value(Repr::Inline { len: value.len() as u8, bytes });
         }
         let _pin = match (&found.value, found.owner) {
-            (Bytes::Shared(bytes), _) => Pin::Buffer { _bytes: Arc::clone(bytes.buffer()) },
+            (Bytes::Shared(bytes), _) => Pin::Buffer { _bytes: bytes.buffer().clone() },
             (_, Owner::Segment(segment)) => Pin::Segment { _file: Arc::clone(segment) },
             (_, Owner::Table(table)) => Pin::Table { _file: Arc::clone(table) },
         };

@@ -102,3 +102,15 @@ def test_a_value_is_a_value(db: toykv.DB) -> None:
     db[b"key"] = b"x" * 5000
     db[b"copy"] = read(db, b"key")
     assert db[b"copy"] == b"x" * 5000
+
+
+def test_values_on_the_heap_are_counted(path: Path) -> None:
+    with toykv.open(path, compression="lz4") as db:
+        db.update({b"one": b"x" * 100_000, b"two": b"y" * 50_000})
+        assert db.stats()["pinned_bytes"] == 0
+        one, two = read(db, b"one"), read(db, b"two")
+        assert 150_000 <= db.stats()["pinned_bytes"] < 151_000
+        one.release()
+        assert 50_000 <= db.stats()["pinned_bytes"] < 51_000
+        del two
+        assert db.stats()["pinned_bytes"] == 0

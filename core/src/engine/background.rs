@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::hooks;
 use super::locks::{MutexGuard, thread};
+use super::obsolete;
 use super::state::{Engine, NextSegment, Role, Shared, lock, wait};
 use super::wake::{note_failure, note_success, start, wake_collection, wake_compaction};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +64,8 @@ struct Failures(u32);
 impl Failures {
     /// Records how an attempt went; after a failure waits a while, or until close.
     fn after_attempt(&mut self, engine: &Engine, role: Role, result: &Result<bool>) {
+        // What it held itself when it was over.
+        obsolete::collect(engine);
         let mut shared = lock(&engine.shared);
         let Err(error) = result else {
             self.0 = 0;

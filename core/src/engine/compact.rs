@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use super::counters::Counters;
 use super::dropped::Dropped;
 use super::hooks;
+use super::locks::thread;
 use super::obsolete;
 use super::pick::{JOIN_TABLE_BYTES, Job, Terms, input_numbers, pick, pick_range};
 use super::retain::Retain;
@@ -55,15 +56,23 @@ impl Drop for Plan<'_> {
 struct ByHand<'a>(&'a Engine);
 
 impl ByHand<'_> {
-    fn begin(engine: &Engine) -> ByHand<'_> {
-        lock(&engine.shared).manual_compactions += 1;
-        ByHand(engine)
+    /// Misuse when this thread is in another one, which would be waited for without end.
+    fn begin(engine: &Engine) -> Result<ByHand<'_>> {
+        let own = thread::current().id();
+        let callers = &mut lock(&engine.shared).manual_compactions;
+        if callers.contains(&own) {
+            let what = "a compaction was asked for by the progress of another";
+            return Err(Error::new(ErrorKind::Misuse, what));
+        }
+        callers.push(own);
+        Ok(ByHand(engine))
     }
 }
 
 impl Drop for ByHand<'_> {
     fn drop(&mut self) {
-        lock(&self.0.shared).manual_compactions -= 1;
+        let own = thread::current().id();
+        lock(&self.0.shared).manual_compactions.retain(|caller| *caller != own);
         self.0.work.notify_all();
     }
 }
@@ -104,7 +113,7 @@ impl Engine {
         check: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
         let _job = self.begin_job()?;
-        let by_hand = ByHand::begin(self);
+        let by_hand = ByHand::begin(self)?;
         let result = self.compact_range_alone(range, check);
         drop(by_hand);
         obsolete::collect(self);
@@ -169,7 +178,7 @@ impl Engine {
     ) -> Result<Option<Plan<'_>>> {
         let files = self.files()?;
         let mut shared = lock(&self.shared);
-        if shared.stop || (automatic && shared.manual_compactions > 0) {
+        if shared.stop || (automatic && !shared.manual_compactions.is_empty()) {
             return Ok(None);
         }
         // Nothing could be committed.

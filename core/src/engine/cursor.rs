@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::view::{MemPart, View};
-use crate::cache::{Bytes, SharedBytes};
+use crate::buffer::{Bytes, SharedBytes};
 use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
 use crate::key::LookupKey;
@@ -88,7 +88,7 @@ impl TreeCursor {
         let value = match self.merge.current() {
             Child::Mem(child) => child.part.value(key, &child.entry)?,
             Child::Run(child) if child.kind() == Kind::Pointer => {
-                self.view.resolve::<false>(key, child.iter().value())?.0
+                self.view.resolve(key, child.iter().value())?
             }
             Child::Run(child) => return Ok((key, child.iter().value())),
         };

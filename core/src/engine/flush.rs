@@ -22,7 +22,7 @@ use crate::planted::planted;
 use crate::table::Table;
 use crate::types::{FileNumber, Kind, MAX_SEQNO, SeqNo, ValuePointer};
 use crate::version::{DeadSet, SegmentMeta, SegmentState, TableMeta, Values};
-use crate::vlog::{SegmentIdentity, record_len};
+use crate::vlog::{Segment, SegmentIdentity, record_len};
 
 /// A memtable as tables, not yet committed.
 pub(crate) struct Flushed {
@@ -38,8 +38,8 @@ pub(crate) struct Flushed {
 enum Fate {
     /// No table points into it.
     Goes,
-    /// It stays for its values.
-    Stays(Box<SegmentMeta>),
+    /// It stays for its values; with it where they are read directly from now on.
+    Stays(Box<SegmentMeta>, Option<Arc<Segment>>),
     /// Little of it is values; those are in another file.
     Moves(Moved),
 }
@@ -126,8 +126,9 @@ fn decide(env: &Env, part: &MemPart, separated: Separated) -> Result<Fate> {
     if !planted("flush: values not synced") {
         part.segment.sync()?;
     }
-    let [(_, meta)] = inputs;
-    Ok(Fate::Stays(Box::new(meta)))
+    let [(segment, meta)] = inputs;
+    let direct = env.access.direct.then(|| segment.directly(&*env.fs)).transpose()?;
+    Ok(Fate::Stays(Box::new(meta), direct.map(Arc::new)))
 }
 
 fn write_run(
@@ -191,9 +192,10 @@ pub(crate) fn describe(part: &MemPart, flushed: &Flushed, run: u64, change: &mut
     let id = part.segment.id();
     match &flushed.fate {
         Fate::Goes => edit.remove_segment(id),
-        Fate::Stays(meta) => {
+        Fate::Stays(meta, direct) => {
             edit.set_segment_flushed(id, meta.values);
             edit.add_dead(id, meta.dead.clone());
+            change.segments.extend(direct.clone());
         }
         Fate::Moves(moved) => {
             edit.remove_segment(id);
@@ -208,7 +210,7 @@ impl Flushed {
     fn size_bytes(&self) -> u64 {
         let moved = match &self.fate {
             Fate::Moves(moved) => moved.identity.size_bytes,
-            Fate::Goes | Fate::Stays(_) => 0,
+            Fate::Goes | Fate::Stays(..) => 0,
         };
         self.run.size_bytes + moved
     }

@@ -50,7 +50,7 @@ impl Engine {
         let files = || view.version.files.values();
         let parts = || view.parts.iter().map(|part| &part.segment);
         let segments = || parts().chain(&view.version.segments);
-        let (counters, cache) = (&self.env.counters, &self.env.table_access.cache);
+        let (counters, cache) = (&self.env.counters, &self.env.access.cache);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             seqno: self.visible.load(Ordering::Acquire),
@@ -82,7 +82,8 @@ impl Engine {
             open_files: tables().count() + segments().count() + obsolete,
             memory_budget: self.env.plan.budget_bytes,
             user_bytes: read(&counters.user_bytes),
-            table_heap_bytes: tables().map(|(_, table)| table.heap_bytes()).sum(),
+            file_heap_bytes: cache.file_bytes(),
+            pinned_bytes: cache.pinned_bytes(),
             cache_bytes: cache.size_bytes(),
             cache_hits: cache.hits(),
             cache_misses: cache.misses(),

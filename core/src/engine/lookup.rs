@@ -2,10 +2,11 @@
 //!
 //! Memtables newest first, then runs newest first; the first version that the reader may see wins.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::view::View;
-use crate::cache::Bytes;
+use crate::buffer::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::Table;
 use crate::types::{Kind, SeqNo, ValuePointer};
@@ -28,10 +29,11 @@ impl View {
     /// The value of `key` for a reader at `seqno`.
     #[inline]
     pub(crate) fn get(&self, key: &[u8], hash: u64, seqno: SeqNo) -> Result<Option<Found<'_>>> {
-        self.find::<false>(key, hash, seqno)
+        self.find::<false>(key, hash, seqno, &(0..0))
     }
 
-    /// As get, cut to `len` bytes from `offset`; of a long value nothing else is touched.
+    /// As get, cut to `len` bytes from `offset`; of a long value nothing else is touched, unless it
+    /// is compressed.
     pub(crate) fn get_range(
         &self,
         key: &[u8],
@@ -40,19 +42,19 @@ impl View {
         offset: u64,
         len: usize,
     ) -> Result<Option<Found<'_>>> {
-        let Some(mut found) = self.find::<true>(key, hash, seqno)? else { return Ok(None) };
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        found.value.cut(start..start.saturating_add(len));
-        Ok(Some(found))
+        self.find::<true>(key, hash, seqno, &(start..start.saturating_add(len)))
     }
 
-    /// The value of `key`; `PART`: it need not be verified when it is long, see FORMAT.
+    /// The value of `key`; `PART`: only `range` of it, which need not be verified when it is long,
+    /// see FORMAT.
     #[inline(always)]
     fn find<const PART: bool>(
         &self,
         key: &[u8],
         hash: u64,
         seqno: SeqNo,
+        range: &Range<usize>,
     ) -> Result<Option<Found<'_>>> {
         for part in &self.parts {
             if part.memtable.is_empty() {
@@ -62,17 +64,20 @@ impl View {
                 if entry.kind == Kind::Delete {
                     return Ok(None);
                 }
-                let (value, owner) = (part.value(key, &entry)?, Owner::Segment(&part.segment));
+                let (mut value, owner) = (part.value(key, &entry)?, Owner::Segment(&part.segment));
+                if PART {
+                    value.cut(range.clone());
+                }
                 return Ok(Some(Found { value, owner }));
             }
         }
         for run in &self.version.runs {
             let Some(table) = run.table_for(key) else { continue };
-            if let Some(entry) = table.find::<PART>(key, hash, seqno)? {
+            if let Some(entry) = table.find::<PART>(key, hash, seqno, range)? {
                 return match entry.kind {
                     Kind::Delete => Ok(None),
                     Kind::Put => Ok(Some(Found { value: entry.value, owner: Owner::Table(table) })),
-                    Kind::Pointer => self.resolve_as::<PART>(key, &entry.value).map(Some),
+                    Kind::Pointer => self.resolve_as::<PART>(key, &entry.value, range).map(Some),
                     Kind::Packed => Err(unreadable("an entry of a table has a kind of the log")),
                 };
             }
@@ -100,26 +105,32 @@ impl View {
 
     /// The separated value that `pointer`, as a table stores it, leads to.
     #[inline(always)]
-    fn resolve_as<const PART: bool>(&self, key: &[u8], pointer: &[u8]) -> Result<Found<'_>> {
-        let (value, segment) = self.resolve::<PART>(key, pointer)?;
-        Ok(Found { value, owner: Owner::Segment(segment) })
-    }
-
-    /// As resolve_as: the value, and the segment that it is in.
-    #[inline]
-    pub(crate) fn resolve<const PART: bool>(
+    fn resolve_as<const PART: bool>(
         &self,
         key: &[u8],
         pointer: &[u8],
-    ) -> Result<(Bytes<'_>, &Arc<Segment>)> {
+        range: &Range<usize>,
+    ) -> Result<Found<'_>> {
+        let (pointer, segment) = self.target(pointer)?;
+        let value = match PART {
+            true => segment.pointed_part(pointer.offset, key, pointer.len, range.clone())?,
+            false => segment.pointed_value(pointer.offset, key, pointer.len, true)?,
+        };
+        Ok(Found { value, owner: Owner::Segment(segment) })
+    }
+
+    /// The separated value that `pointer` leads to, for who goes on: it does not go into the cache.
+    #[inline]
+    pub(crate) fn resolve(&self, key: &[u8], pointer: &[u8]) -> Result<Bytes<'_>> {
+        let (pointer, segment) = self.target(pointer)?;
+        segment.pointed_value(pointer.offset, key, pointer.len, false)
+    }
+
+    #[inline(always)]
+    fn target(&self, pointer: &[u8]) -> Result<(ValuePointer, &Arc<Segment>)> {
         let pointer = ValuePointer::decode(pointer)
             .ok_or_else(|| unreadable("a value pointer in a table has a wrong length"))?;
-        let segment = self.version.segment_of(&pointer)?;
-        let value = match PART {
-            true => segment.pointed_part(pointer.offset, key, pointer.len)?,
-            false => segment.pointed_value(pointer.offset, key, pointer.len)?,
-        };
-        Ok((value, segment))
+        Ok((pointer, self.version.segment_of(&pointer)?))
     }
 
     /// Asks the processor to load what `get` of a key with this hash will touch first.

@@ -24,7 +24,7 @@ use super::state::{Change, Engine, Env, Files, NextSegment, Shared, SyncQueue, l
 use super::view::{MemPart, Version, View, key_count};
 use super::wake;
 use super::writer::Writer;
-use crate::cache::Cache;
+use crate::cache::{Cache, FileAccess};
 use crate::checksum::hash_key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
@@ -32,7 +32,7 @@ use crate::fs::{DirEntry, FileSystem, LockGuard, LockKind, memory_bytes};
 use crate::memtable::MemEntry;
 use crate::options::{IoMode, Options};
 use crate::planted::planted;
-use crate::table::{Table, TableAccess};
+use crate::table::Table;
 use crate::types::{DEFAULT_KEYSPACE, SegmentId, SeqNo};
 use crate::version::{
     self, Manifest, SegmentMeta, SegmentState, TableMeta, VersionEdit, VersionState,
@@ -71,7 +71,10 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
     let highest = if planted("open: numbers of files begin anew") { None } else { highest };
     let next_file = state.next_file.max(highest.unwrap_or(0) + 1);
     let plan = options.plan(memory_bytes());
+    // What an option says it keeps, the plan's share gives way to what readers and files take.
     let cache_bytes = options.cache_size_bytes.unwrap_or(plan.cache_bytes);
+    let files_bytes = hooks::limit(dir, "heap of files", plan.files_bytes);
+    let cache = Cache::new(cache_bytes, files_bytes, options.cache_size_bytes.is_some());
     let env = Env {
         fs,
         dir: dir.to_path_buf(),
@@ -81,12 +84,9 @@ pub(crate) fn open(fs: Arc<dyn FileSystem>, dir: &Path, options: &Options) -> Re
         hash_seed: state.hash_seed,
         next_file: AtomicU64::new(next_file),
         counters: Counters::default(),
-        table_access: TableAccess {
-            cache: Arc::new(Cache::new(cache_bytes)),
-            direct: options.io == IoMode::Direct,
-        },
+        access: FileAccess { cache: Arc::new(cache), direct: options.io == IoMode::Direct },
     };
-    if env.table_access.direct {
+    if env.access.direct {
         let name = if new_database { FileName::Lock } else { FileName::Current };
         check_direct(&*env.fs, &name.path(&env.dir))?;
     }
@@ -191,7 +191,8 @@ fn open_segment(env: &Env, meta: &SegmentMeta) -> Result<Segment> {
     };
     let purpose =
         if meta.state == SegmentState::Flushed { OpenFor::Values } else { OpenFor::Replay };
-    Segment::open(&*env.fs, &FileName::Segment(meta.file).path(&env.dir), identity, purpose)
+    let path = FileName::Segment(meta.file).path(&env.dir);
+    Segment::open(&*env.fs, &path, identity, purpose, &env.access)
 }
 
 /// Opens the file of a rewritten segment: all segments of the state that are in it.
@@ -203,7 +204,7 @@ fn open_rewritten(
     let SegmentMeta { file, salt, size_bytes, .. } = *meta;
     let identity = RewrittenIdentity { file, salt, db_id: env.database_id, size_bytes };
     let path = FileName::Segment(file).path(&env.dir);
-    let found = Segment::open_rewritten(&*env.fs, &path, identity)?;
+    let found = Segment::open_rewritten(&*env.fs, &path, identity, &env.access)?;
     let here = |id| state.segments.get(&id).is_some_and(|own| own.file == file);
     let found = found.into_iter().filter(|segment| here(segment.id()));
     let found: HashMap<_, _> = found.map(|segment| (segment.id(), Arc::new(segment))).collect();

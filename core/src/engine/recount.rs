@@ -119,14 +119,14 @@ impl Recount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Cache;
+    use crate::cache::FileAccess;
     use crate::db::Db;
     use crate::fs::FileSystem;
     use crate::fs::sim::SimDisk;
     use crate::options::Options;
     use crate::report::{DamageReport, Finding};
     use crate::scan::ScanOptions;
-    use crate::table::{IterMode, TableAccess, TableIter};
+    use crate::table::{IterMode, TableIter};
     use crate::version::{self, DeadSet, Manifest, SegmentState, VersionState};
     use std::ops::{Bound, ControlFlow};
     use std::sync::Arc;
@@ -214,7 +214,7 @@ mod tests {
     fn live_units(disk: &SimDisk, id: SegmentId) -> Vec<u32> {
         let state = state_of(disk);
         let fs: Arc<dyn FileSystem> = Arc::new(disk.clone());
-        let access = TableAccess { cache: Arc::new(Cache::new(1 << 20)), direct: false };
+        let access = FileAccess::new(1 << 20, false);
         let mut units = Vec::new();
         for meta in state.tables() {
             let path = FileName::Table(meta.number).path(Path::new(PATH));

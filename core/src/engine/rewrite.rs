@@ -50,7 +50,7 @@ fn write(
     check: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Moved> {
     let path = FileName::Segment(identity.file).path(&env.dir);
-    let mut writer = Rewriter::create(&*env.fs, &path, identity)?;
+    let mut writer = Rewriter::create(&*env.fs, &path, identity, env.access.direct)?;
     for (segment, meta) in inputs {
         let Values { least_len, end, .. } = meta.values;
         let source = Source { segment, least_len, end, dead: meta.dead.units() };
@@ -64,7 +64,7 @@ fn write(
     if !planted("rewritten: name not synced") {
         env.fs.sync_dir(&env.dir)?;
     }
-    let segments = Segment::open_rewritten(&*env.fs, &path, identity)?;
+    let segments = Segment::open_rewritten(&*env.fs, &path, identity, &env.access)?;
     let metas = inputs.iter().map(|(_, meta)| moved_meta(meta, &identity)).collect();
     Ok(Moved { identity, metas, segments: segments.into_iter().map(Arc::new).collect() })
 }

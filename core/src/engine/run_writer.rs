@@ -59,7 +59,7 @@ impl<'a> RunWriter<'a> {
                 let number = self.env.new_file_number();
                 let path = FileName::Table(number).path(&self.env.dir);
                 self.numbers.push(number);
-                let file = match self.env.table_access.direct {
+                let file = match self.env.access.direct {
                     true => self.env.fs.create_direct(&path)?,
                     false => self.env.fs.create(&path)?,
                 };
@@ -147,5 +147,5 @@ impl FinishedRun {
 pub(crate) fn open_table(env: &Env, meta: &TableMeta) -> Result<Table> {
     let path = FileName::Table(meta.number).path(&env.dir);
     let (size, base) = (meta.size_bytes, meta.seqno_base);
-    Table::open(&env.fs, &path, meta.number, size, env.hash_seed, base, &env.table_access)
+    Table::open(&env.fs, &path, meta.number, size, env.hash_seed, base, &env.access)
 }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::Bytes;
+use crate::buffer::Bytes;
+use crate::cache::FileAccess;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{FileSystem, LockKind, PathKind};
@@ -229,12 +230,13 @@ impl<'a> Salvage<'a> {
         let path = FileName::Segment(file).path(self.dir);
         let unknown = || Error::corruption(&path, 0, "the database that it is of is not known");
         let db_id = self.db_id.ok_or_else(unknown)?;
+        let access = FileAccess::new(0, false);
         if file == id {
             let identity = SegmentIdentity { id, salt, db_id, size_bytes };
-            return Segment::open(self.fs, &path, identity, OpenFor::Values).map(Arc::new);
+            return Segment::open(self.fs, &path, identity, OpenFor::Values, &access).map(Arc::new);
         }
         let identity = RewrittenIdentity { file, salt, db_id, size_bytes };
-        let found = Segment::open_rewritten(self.fs, &path, identity)?;
+        let found = Segment::open_rewritten(self.fs, &path, identity, &access)?;
         let found = found.into_iter().find(|segment| segment.id() == id).map(Arc::new);
         found.ok_or_else(|| Error::corruption(&path, 0, "a rewritten segment is not in its file"))
     }
@@ -441,7 +443,8 @@ impl Source {
         emit: Emit<'_>,
     ) -> Result<(), Loss> {
         let (offset, len) = (pointer.offset, pointer.len);
-        let sound = self.sound.as_ref().map(|segment| segment.pointed_value(offset, key, len));
+        let sound =
+            self.sound.as_ref().map(|segment| segment.pointed_value(offset, key, len, false));
         let value = match (sound, &self.wreck) {
             (Some(Ok(value)), _) => Ok(value),
             (_, Some(wreck)) => wreck.pointed_value(offset, key, len),

@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use super::recount::{Recount, Sum};
 use super::state::{Engine, closed_error, lock};
 use super::view::View;
-use crate::cache::Cache;
+use crate::cache::FileAccess;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{FileSystem, LockKind, PathKind};
 use crate::planted::planted;
 use crate::report::{DamageReport, Finding};
-use crate::table::{Table, TableAccess, Watch};
+use crate::table::{Table, Watch};
 use crate::types::{Kind, SegmentId, ValuePointer};
 use crate::version::{self, SegmentMeta, SegmentState, TableMeta, VersionState};
 use crate::vlog::{
@@ -34,7 +34,7 @@ const CACHE_BYTES: u64 = 4 << 20;
 struct Search<'a> {
     fs: Arc<dyn FileSystem>,
     dir: &'a Path,
-    access: TableAccess,
+    access: FileAccess,
     state: &'a VersionState,
     segments: HashMap<SegmentId, Arc<Segment>>,
     /// Segments of the state that could not be opened.
@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
     ) -> Search<'a> {
         let tables: u64 = state.tables().map(|meta| meta.size_bytes).sum();
         let values: u64 = state.segments.values().map(SegmentMeta::live_bytes).sum();
-        let access = TableAccess { cache: Arc::new(Cache::new(CACHE_BYTES)), direct: false };
+        let access = FileAccess::new(CACHE_BYTES, false);
         Search {
             fs,
             dir,
@@ -139,10 +139,10 @@ impl<'a> Search<'a> {
                 SegmentState::Flushed => OpenFor::Values,
                 SegmentState::Registered => OpenFor::Replay,
             };
-            vec![Segment::open(&*self.fs, path, identity, purpose)?]
+            vec![Segment::open(&*self.fs, path, identity, purpose, &self.access)?]
         } else {
             let identity = RewrittenIdentity { file, salt, db_id, size_bytes };
-            Segment::open_rewritten(&*self.fs, path, identity)?
+            Segment::open_rewritten(&*self.fs, path, identity, &self.access)?
         };
         found.retain(|segment| ids.contains(&segment.id()));
         if found.len() != ids.len() {
@@ -198,7 +198,7 @@ impl<'a> Search<'a> {
             }
             return Ok(());
         };
-        match segment.pointed_value(pointer.offset, key, pointer.len) {
+        match segment.pointed_value(pointer.offset, key, pointer.len, false) {
             Err(_) if planted("verify: values not told") => Ok(()),
             Ok(_) => self.read(u64::from(pointer.len)),
             Err(error) => {
@@ -332,7 +332,7 @@ impl Engine {
         };
         let env = &self.env;
         let mut search = Search::new(Arc::clone(&env.fs), &env.dir, &state, &mut pace);
-        search.access.direct = env.table_access.direct;
+        search.access.direct = env.access.direct;
         // What is still log is looked at as far as it has been published.
         search.open_segments()?;
         search.tables()?;

@@ -18,12 +18,13 @@ use super::locks::{ArcSwap, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
 use super::view::{MemPart, Version, View};
 use super::writer::Writer;
 use crate::budget::MemoryPlan;
+use crate::cache::FileAccess;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filename::FileName;
 use crate::fs::{FileSystem, LockGuard};
 use crate::options::Options;
 use crate::planted::planted;
-use crate::table::{Table, TableAccess};
+use crate::table::Table;
 use crate::types::{FileNumber, SegmentId, SeqNo};
 use crate::version::{Manifest, VersionEdit, VersionState};
 use crate::vlog::Segment;
@@ -45,8 +46,8 @@ pub(crate) struct Env {
     /// The next number for a file's name.
     pub(crate) next_file: AtomicU64,
     pub(crate) counters: Counters,
-    /// How tables are read.
-    pub(crate) table_access: TableAccess,
+    /// How tables and segments are read.
+    pub(crate) access: FileAccess,
 }
 
 impl Env {
@@ -186,8 +187,8 @@ pub(crate) struct Shared {
     pub(crate) collector: Option<ThreadId>,
     /// Files of segments whose collection has met damage.
     pub(crate) spared_files: Vec<FileNumber>,
-    /// Callers of `compact`; the background starts no compaction meanwhile.
-    pub(crate) manual_compactions: usize,
+    /// The threads that call `compact`; the background starts no compaction meanwhile.
+    pub(crate) manual_compactions: Vec<ThreadId>,
     /// What failed in the background, newest last, until the same succeeds; and how many failures
     /// there have been.
     pub(crate) background_errors: Vec<(Role, Error)>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::locks::Mutex;
 use super::pick::hidden_bytes;
 use super::pick_files::{FileUse, file_uses};
-use crate::cache::Bytes;
+use crate::buffer::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::iter::head_of;
 use crate::memtable::{Inserted, MemEntry, Memtable};

@@ -417,7 +417,7 @@ impl super::state::Env {
             Durability::Sync => Prefill::All,
             Durability::Process | Durability::Interval => Prefill::Window,
         };
-        match Segment::create(&*self.fs, &path, identity, prefill) {
+        match Segment::create(&*self.fs, &path, identity, prefill, &self.access) {
             Ok(segment) => Ok((segment, SegmentMeta::registered(id, salt, size_bytes))),
             Err(error) => {
                 discard_segment(self, id);

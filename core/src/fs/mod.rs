@@ -42,6 +42,7 @@ pub(crate) trait FileSystem: Send + Sync + fmt::Debug {
     /// naming the path, where the file system cannot; then the file may be there.
     fn create_direct(&self, path: &Path) -> Result<Arc<dyn File>>;
     /// As open, for reads past the page cache at any place and of any length; it cannot be mapped.
+    /// What the page cache has of it and nobody maps is let go.
     /// Unsupported, naming the path, where the file system cannot.
     fn open_direct(&self, path: &Path) -> Result<Arc<dyn File>>;
     /// Gives a file another name, replacing what had it.
@@ -139,10 +140,14 @@ pub(crate) trait LockGuard: Send + Sync + fmt::Debug {}
 pub(crate) struct Region {
     ptr: *const u8,
     len: usize,
-    _owner: Arc<dyn Any + Send + Sync>,
+    owner: Arc<Owner>,
+    let_go: fn(&Owner),
 }
 
-// SAFETY: the memory is owned by `_owner`, stays mapped as long as that lives, and is only read.
+/// What keeps memory where it is.
+type Owner = dyn Any + Send + Sync;
+
+// SAFETY: the memory is owned by `owner`, stays mapped as long as that lives, and is only read.
 unsafe impl Send for Region {}
 // SAFETY: as for Send; shared reading of published bytes needs no synchronisation.
 unsafe impl Sync for Region {}
@@ -157,7 +162,12 @@ impl Region {
         len: usize,
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Region {
-        Region { ptr, len, _owner: owner }
+        Region { ptr, len, owner, let_go: |_| () }
+    }
+
+    /// With what [`Region::let_go`] is to do.
+    pub(crate) fn that_lets_go_by(self, let_go: fn(&Owner)) -> Region {
+        Region { let_go, ..self }
     }
 
     /// Bytes in memory, as a region.
@@ -165,6 +175,17 @@ impl Region {
         let (ptr, len) = (bytes.as_ptr(), bytes.len());
         // SAFETY: the bytes are on the heap, stay where they are and live as long as their owner.
         unsafe { Region::new(ptr, len, Arc::new(bytes)) }
+    }
+
+    /// A region without bytes.
+    pub(crate) fn empty() -> Region {
+        Region::of(AlignedBytes::zeroed(0, ALIGNMENT))
+    }
+
+    /// Takes its pages out of this process's memory, as far as they are those of a file; who reads
+    /// them again finds them again. A hint, so that the page cache may let go of them.
+    pub(crate) fn let_go(&self) {
+        (self.let_go)(&*self.owner);
     }
 
     /// Length in bytes.

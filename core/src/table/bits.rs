@@ -10,6 +10,11 @@ impl Bits {
         Bits((0..len.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
     }
 
+    /// What it takes on the heap.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.0.len() as u64 * 8
+    }
+
     #[inline]
     pub(super) fn get(&self, index: usize) -> bool {
         self.0

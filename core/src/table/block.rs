@@ -60,6 +60,47 @@ pub(super) struct RawEntry<'a> {
     pub(super) end: usize,
 }
 
+/// What an entry says of itself before its key's suffix and its value, which follow it.
+#[derive(Clone, Copy)]
+pub(super) struct EntryHead {
+    word: u32,
+    /// Sequence number over the table's base.
+    pub(super) delta: SeqNo,
+    /// Offset in the block of the suffix.
+    pub(super) start: usize,
+    pub(super) suffix_len: usize,
+    pub(super) value_len: usize,
+}
+
+impl EntryHead {
+    /// Most bytes before the suffix.
+    pub(super) const MOST_LEN: usize = 3 + 3 + 4 + 7;
+
+    /// The head of the entry at `at`; `None` when there cannot be one.
+    pub(super) fn decode(bytes: &[u8], at: usize) -> Option<EntryHead> {
+        let mut d = Decoder::new(bytes.get(at..)?);
+        let word = u24(&mut d)?;
+        let mut suffix_len = (word >> 7 & 0x3f) as usize;
+        if suffix_len == LONG_SUFFIX {
+            suffix_len = u24(&mut d)? as usize;
+        }
+        let mut value_len = (word >> 13) as usize;
+        if value_len == LONG_VALUE {
+            value_len = d.u32()? as usize;
+        }
+        let mut delta = [0; 8];
+        let stored = d.take((word >> 4 & 7) as usize)?;
+        delta.get_mut(..stored.len())?.copy_from_slice(stored);
+        let start = bytes.len() - d.rest().len();
+        Some(EntryHead { word, delta: u64::from_le_bytes(delta), start, suffix_len, value_len })
+    }
+
+    /// Whether the entry has a value of its own.
+    pub(super) fn is_put(&self) -> bool {
+        self.word & 7 == Kind::Put as u32
+    }
+}
+
 /// Eight bytes of a key as a number that orders as they do; short keys are filled with zeros.
 #[inline]
 pub(super) fn prefix8(bytes: &[u8]) -> u64 {
@@ -135,6 +176,17 @@ impl<'a> Block<'a> {
             return None;
         }
         Some(Block { bytes, shape: Shape { count, prefix_len, len: bytes.len() } })
+    }
+
+    /// Whether these first bytes of a block say that it is one entry in so many cells; the prefix
+    /// of its key.
+    pub(super) fn lone_prefix(bytes: &[u8], cells: usize) -> Option<&[u8]> {
+        let header = bytes.first_chunk::<HEADER_LEN>()?;
+        let [_, _, _, _, _, _, _, _, c0, c1, c2, c3, n0, n1, p0, p1, ..] = *header;
+        let here = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
+        let prefix_len = usize::from(u16::from_le_bytes([p0, p1]));
+        let right = here == cells && u16::from_le_bytes([n0, n1]) == 1;
+        bytes.get(HEADER_LEN..HEADER_LEN + prefix_len).filter(|_| right)
     }
 
     /// A block that was parsed before.
@@ -331,21 +383,8 @@ impl<'a> RawEntry<'a> {
     /// As decode, for entries with long parts and those near the block's end.
     #[cold]
     fn decode_long(bytes: &'a [u8], at: usize) -> Option<RawEntry<'a>> {
-        let mut d = Decoder::new(bytes.get(at..)?);
-        let word = u24(&mut d)?;
-        let mut suffix_len = (word >> 7 & 0x3f) as usize;
-        if suffix_len == LONG_SUFFIX {
-            suffix_len = u24(&mut d)? as usize;
-        }
-        let mut value_len = (word >> 13) as usize;
-        if value_len == LONG_VALUE {
-            value_len = d.u32()? as usize;
-        }
-        let mut delta = [0; 8];
-        let stored = d.take((word >> 4 & 7) as usize)?;
-        delta.get_mut(..stored.len())?.copy_from_slice(stored);
-        let start = bytes.len() - d.rest().len();
-        Self::finish(bytes, word, u64::from_le_bytes(delta), start, suffix_len, value_len)
+        let EntryHead { word, delta, start, suffix_len, value_len } = EntryHead::decode(bytes, at)?;
+        Self::finish(bytes, word, delta, start, suffix_len, value_len)
     }
 
     #[inline(always)]

@@ -86,7 +86,9 @@ impl TableIter {
         let source = match mode {
             IterMode::Mapped if table.parts.elsewhere().is_none() => Source::Mapped,
             IterMode::Mapped => Source::Loaded(Held::Map { offset: 0 }),
-            IterMode::Buffered => Source::Buffered(Box::new(ReadAhead::new(table.open_file()?))),
+            IterMode::Buffered => {
+                Source::Buffered(Box::new(ReadAhead::new(table.open_file()?, None)))
+            }
         };
         Ok(TableIter {
             table,
@@ -269,9 +271,12 @@ impl TableIter {
         if self.mode == IterMode::Mapped && !matches!(self.source, Source::Mapped) {
             let far = self.blocks >= KEPT_BLOCKS && self.table.direct_file().is_some();
             if far != matches!(self.source, Source::Buffered(_)) {
-                self.source = match far {
-                    true => Source::Buffered(Box::new(ReadAhead::new(self.table.open_file()?))),
-                    false => Source::Loaded(Held::Map { offset: 0 }),
+                self.source = match self.table.parts.elsewhere().filter(|_| far) {
+                    Some(elsewhere) => {
+                        let charge = Some(elsewhere.cache().charge_reader(0));
+                        Source::Buffered(Box::new(ReadAhead::new(self.table.open_file()?, charge)))
+                    }
+                    None => Source::Loaded(Held::Map { offset: 0 }),
                 };
             }
         }

@@ -4,13 +4,12 @@
 //! Invariant: bytes in the cache were checked.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use crate::cache::{Bytes, SharedBytes};
+use crate::buffer::{Buffer, Bytes};
 use crate::error::Result;
 use crate::table::block::{Block, RawEntry, Shape};
 use crate::table::elsewhere::Elsewhere;
-use crate::table::packed::{Place, restore, zeros};
+use crate::table::packed::{Place, restore};
 use crate::table::parts::Parts;
 use crate::types::Compression;
 
@@ -39,9 +38,7 @@ impl<'a> Loaded<'a> {
         let range = entry.end - entry.value.len()..entry.end;
         match &self.bytes {
             Bytes::Mapped(bytes) => Bytes::Mapped(bytes.get(range).unwrap_or(&[])),
-            Bytes::Shared(bytes) => {
-                Bytes::Shared(SharedBytes::new(Arc::clone(bytes.buffer()), range))
-            }
+            Bytes::Shared(bytes) => Bytes::Shared(bytes.buffer().part(range)),
         }
     }
 }
@@ -49,14 +46,14 @@ impl<'a> Loaded<'a> {
 /// A block that is not read at its address.
 pub(super) enum Held {
     Map { offset: usize },
-    Buffer(Arc<[u8]>),
+    Buffer(Buffer),
 }
 
 impl Held {
     /// What is kept of the block in a cell.
     pub(super) fn of(loaded: Loaded<'_>, parts: &Parts, cell: usize) -> Result<Held> {
         match loaded.bytes {
-            Bytes::Shared(bytes) => Ok(Held::Buffer(Arc::clone(bytes.buffer()))),
+            Bytes::Shared(bytes) => Ok(Held::Buffer(bytes.buffer().clone())),
             Bytes::Mapped(_) => Ok(Held::Map { offset: parts.offset_in_map(cell)? }),
         }
     }
@@ -103,8 +100,7 @@ impl Parts {
     fn load_elsewhere(&self, from: &Elsewhere, cell: usize, kept: bool) -> Result<Loaded<'_>> {
         let plain = from.plain.get(cell);
         if !plain && let Some(buffer) = from.cached(cell) {
-            let all = 0..buffer.len();
-            let bytes = Bytes::Shared(SharedBytes::new(buffer, all));
+            let bytes = Bytes::Shared(buffer.part(0..buffer.len()));
             return Loaded::parse(bytes, self.grid_shift()).ok_or_else(|| self.damaged(cell));
         }
         let place = if self.is_packed() { self.place(cell)? } else { self.grid_place(cell)? };
@@ -122,8 +118,7 @@ impl Parts {
         if kept {
             from.keep(cell, &buffer);
         }
-        let all = 0..buffer.len();
-        let bytes = Bytes::Shared(SharedBytes::new(buffer, all));
+        let bytes = Bytes::Shared(buffer.part(0..buffer.len()));
         Loaded::parse(bytes, self.grid_shift()).ok_or_else(|| self.damaged(cell))
     }
 
@@ -136,12 +131,17 @@ impl Parts {
     }
 
     /// Where a block lies that is on the grid: its header, which is not checked yet, says how long
-    /// it is; it ends before the locator.
+    /// it is; it ends before the locator. Where every block fills one cell nothing is read for
+    /// that.
     fn grid_place(&self, cell: usize) -> Result<Place> {
         let grid = 1 << self.grid_shift();
         let offset = cell << self.grid_shift();
         let left = self.layout().data_end.checked_sub(offset).filter(|left| *left >= grid);
         let left = left.ok_or_else(|| self.damaged(cell))?;
+        if self.footer().blocks == self.footer().cells {
+            let compression = Compression::None;
+            return Ok(Place { offset, len: grid, raw_len: grid, compression });
+        }
         let mut header = [0; 12];
         if let Some(file) = self.elsewhere().and_then(Elsewhere::file) {
             file.read_at(&mut header, offset as u64)?;
@@ -154,18 +154,17 @@ impl Parts {
     }
 
     /// A checked block in a buffer of its own.
-    fn restore(&self, from: &Elsewhere, cell: usize, place: &Place) -> Result<Arc<[u8]>> {
-        let mut buffer = zeros(place.raw_len);
-        let target = Arc::get_mut(&mut buffer).unwrap_or_default();
+    fn restore(&self, from: &Elsewhere, cell: usize, place: &Place) -> Result<Buffer> {
+        let mut bytes = vec![0; place.raw_len].into_boxed_slice();
         if place.compression == Compression::None {
             match from.file() {
-                Some(file) => file.read_at(target, place.offset as u64)?,
-                None => target.copy_from_slice(self.slice(place.offset, place.len)),
+                Some(file) => file.read_at(&mut bytes, place.offset as u64)?,
+                None => bytes.copy_from_slice(self.slice(place.offset, place.len)),
             }
-            let block = Block::parse(&buffer, self.grid_shift());
+            let block = Block::parse(&bytes, self.grid_shift());
             let seed = self.block_seed(place.offset);
             let right = block.is_some_and(|block| block.verify(self.grid_shift(), seed));
-            return if right { Ok(buffer) } else { Err(self.damaged(cell)) };
+            return if right { Ok(from.buffer(bytes)) } else { Err(self.damaged(cell)) };
         }
         let stored = match from.file() {
             None => Cow::Borrowed(self.slice(place.offset, place.len)),
@@ -175,8 +174,8 @@ impl Parts {
                 Cow::Owned(stored)
             }
         };
-        self.restore_into(&stored, cell, place, target)?;
-        Ok(buffer)
+        self.restore_into(&stored, cell, place, &mut bytes)?;
+        Ok(from.buffer(bytes))
     }
 
     /// Fills `target`, zeros as many as the block is long, from the stored form.

@@ -25,6 +25,7 @@ mod iterator;
 mod loaded;
 mod locator;
 mod packed;
+mod part;
 mod parts;
 mod read_ahead;
 mod reader;
@@ -36,7 +37,7 @@ mod wreck;
 
 pub(crate) use builder::{TableBuilder, TableParams};
 pub(crate) use iterator::{IterMode, TableIter};
-pub(crate) use reader::{Table, TableAccess};
+pub(crate) use reader::Table;
 pub(crate) use verify::Watch;
 pub(crate) use wreck::{Wreck, WreckEntry};
 

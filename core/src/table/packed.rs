@@ -10,8 +10,6 @@
 //! Invariant DETECT: the checksum is compared before anything is decompressed. What is allocated
 //! follows from the number of cells that a block fills, never from its bytes.
 
-use std::sync::Arc;
-
 use crate::checksum::checksum64;
 use crate::coding::Decoder;
 use crate::compress::{self, Codec, MAX_COMPRESSED_LEN};
@@ -125,9 +123,4 @@ pub(super) fn restore(
     }
     let Some(target) = block.get_mut(8..) else { return false };
     compress::decompress(compression, packed, target)
-}
-
-/// A buffer of zeros to be filled by its one owner.
-pub(super) fn zeros(len: usize) -> Arc<[u8]> {
-    std::iter::repeat_n(0, len).collect()
 }

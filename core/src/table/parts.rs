@@ -1,10 +1,12 @@
 //! The parts of a table (layer L3): in a map of the file, or, when the file is read directly, all
-//! but the blocks in memory. Each is checked against its checksum when it is touched for the first
-//! time after open: one bit each says that it was.
+//! but the blocks in memory; not even the locator where the memory budget has no room for it. Each
+//! is checked against its checksum when it is touched for the first time after open: one bit each
+//! says that it was.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::buffer::Bytes;
 use crate::checksum::{checksum64, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, Result};
@@ -20,12 +22,15 @@ use crate::table::locator::{LINE_LEN, Line};
 use crate::table::packed::{self, Place};
 use crate::types::Compression;
 
+/// No region is so long.
+const ELSEWHERE: usize = usize::MAX / 2;
+
 /// An open table's bytes.
 pub(super) struct Parts {
     region: Region,
     /// Offset in the file of the region's first byte; 0 when all of the file is mapped.
     region_start: usize,
-    /// Offset of the locator in the region.
+    /// Offset of the locator in the region; beyond all offsets when it is not there.
     locator: usize,
     grid_shift: u32,
     layout: Layout,
@@ -41,8 +46,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Checks the tail of a table. `region` has all of the file, or what follows the blocks;
-    /// `elsewhere` is there unless all blocks are to be read in place.
+    /// Checks the tail of a table. `region` has all of the file, or what follows the blocks, or
+    /// what follows the locator; `elsewhere` is there unless all blocks are to be read in place.
     pub(super) fn open(
         region: Region,
         footer: Footer,
@@ -55,7 +60,7 @@ impl Parts {
         let mut parts = Parts {
             region,
             region_start,
-            locator: layout.data_end - region_start.min(layout.data_end),
+            locator: layout.data_end.checked_sub(region_start).unwrap_or(ELSEWHERE),
             grid_shift: footer.grid_shift,
             blocks: Bits::new(layout.cells_end >> footer.grid_shift),
             pages: Bits::new((layout.locator_end - layout.data_end).div_ceil(PAGE)),
@@ -82,9 +87,15 @@ impl Parts {
         Ok(())
     }
 
-    /// Bytes that are mapped or in memory.
-    pub(super) fn region_bytes(&self) -> u64 {
-        self.region.len() as u64
+    /// What it takes on the heap.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        let checked = self.blocks.heap_bytes() + self.pages.heap_bytes();
+        let elsewhere = self.elsewhere.as_ref();
+        let region = match elsewhere.and_then(Elsewhere::file) {
+            Some(_) => self.region.len() as u64,
+            None => 0,
+        };
+        checked + region + elsewhere.map_or(0, Elsewhere::heap_bytes)
     }
 
     /// What the footer says.
@@ -208,7 +219,42 @@ impl Parts {
     #[cold]
     fn verify_page(&self, page: usize) -> Result<()> {
         let start = self.layout.data_end + page * PAGE;
-        let bytes = self.bytes(start..self.layout.locator_end.min(start + PAGE))?;
+        let bytes = self.stored(start..self.layout.locator_end.min(start + PAGE))?;
+        self.check_page(page, &bytes)?;
+        self.pages.set(page);
+        Ok(())
+    }
+
+    /// A line of the locator, checked, wherever that is.
+    #[inline]
+    pub(super) fn line_anywhere(&self, number: usize) -> Result<Line> {
+        match self.elsewhere().filter(|_| self.locator == ELSEWHERE) {
+            None => self.line(number).copied(),
+            Some(from) => self.load_line(from, number),
+        }
+    }
+
+    #[inline(never)]
+    fn load_line(&self, from: &Elsewhere, number: usize) -> Result<Line> {
+        let (page, offset) = (number * LINE_LEN / PAGE, number * LINE_LEN % PAGE);
+        let bytes = match from.cached_page(page) {
+            Some(bytes) => Bytes::Shared(bytes.part(0..bytes.len())),
+            None => {
+                let start = self.layout.data_end + page * PAGE;
+                let bytes = self.stored(start..self.layout.locator_end.min(start + PAGE))?;
+                self.check_page(page, &bytes)?;
+                if let Bytes::Shared(bytes) = &bytes {
+                    from.keep_page(page, bytes.buffer());
+                }
+                bytes
+            }
+        };
+        let line = bytes.get(offset..).and_then(<[u8]>::first_chunk).copied();
+        line.ok_or_else(|| self.corrupt(self.layout.data_end, "locator is damaged"))
+    }
+
+    fn check_page(&self, page: usize, bytes: &[u8]) -> Result<()> {
+        let start = self.layout.data_end + page * PAGE;
         let stored = self.layout.index_end + page * 8;
         let stored = self.bytes(stored..self.layout.checksums_end)?;
         if Decoder::new(stored).u64() != Some(checksum64(bytes, page_seed(self.footer.salt, start)))
@@ -216,7 +262,6 @@ impl Parts {
         {
             return Err(self.corrupt(start, "locator is damaged"));
         }
-        self.pages.set(page);
         Ok(())
     }
 
@@ -251,7 +296,7 @@ impl Parts {
         let end = packed::end(index)
             .filter(|end| *end <= self.layout.data_end && self.layout.data_end - *end < PAGE);
         let end = end.ok_or_else(|| self.corrupt(self.layout.locator_end, "index is damaged"))?;
-        if self.bytes(end..self.layout.data_end)?.iter().any(|byte| *byte != 0) {
+        if self.stored(end..self.layout.data_end)?.iter().any(|byte| *byte != 0) {
             return Err(self.corrupt(end, "there is something between blocks and locator"));
         }
         Ok(())
@@ -261,6 +306,18 @@ impl Parts {
     #[inline]
     pub(super) fn slice(&self, start: usize, len: usize) -> &[u8] {
         self.region.get(start, len).unwrap_or(&[])
+    }
+
+    /// Bytes of the file as they are stored: in the region, or read.
+    pub(super) fn stored(&self, range: Range<usize>) -> Result<Bytes<'_>> {
+        match self.elsewhere().and_then(|from| Some((from, from.file()?))) {
+            Some((from, file)) if range.start < self.region_start => {
+                let mut bytes = vec![0; range.len()].into_boxed_slice();
+                file.read_at(&mut bytes, range.start as u64)?;
+                Ok(Bytes::Shared(from.buffer(bytes).part(0..range.len())))
+            }
+            _ => self.bytes(range).map(Bytes::Mapped),
+        }
     }
 
     #[inline]

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::buffer::Charge;
 use crate::error::Result;
 use crate::fs::File;
 use crate::table::block::Block;
@@ -26,6 +27,8 @@ pub(super) struct ReadAhead {
     current: Current,
     /// A decompressed block.
     restored: Vec<u8>,
+    /// Counts both, where a reader holds them.
+    charge: Option<Charge>,
 }
 
 /// Where the current block is.
@@ -39,10 +42,24 @@ enum Current {
 }
 
 impl ReadAhead {
-    /// Reads from `file`, in which the blocks of a table are.
-    pub(super) fn new(file: Arc<dyn File>) -> ReadAhead {
-        let (bytes, restored) = (Vec::new(), Vec::new());
-        ReadAhead { file, most: READ_AHEAD, bytes, start: 0, current: Current::Restored, restored }
+    /// Reads from `file`, in which the blocks of a table are; what it holds is charged, if to
+    /// anybody.
+    pub(super) fn new(file: Arc<dyn File>, charge: Option<Charge>) -> ReadAhead {
+        ReadAhead {
+            file,
+            most: READ_AHEAD,
+            bytes: Vec::new(),
+            start: 0,
+            current: Current::Restored,
+            restored: Vec::new(),
+            charge,
+        }
+    }
+
+    fn count(&mut self) {
+        if let Some(charge) = &mut self.charge {
+            charge.set((self.bytes.capacity() + self.restored.capacity()) as u64);
+        }
     }
 
     /// Reads so many bytes at once; some blocks of the largest grid at least.
@@ -99,6 +116,7 @@ impl ReadAhead {
         restored.resize(raw_len, 0);
         parts.restore_into(self.at(offset, len), cell, &place, &mut restored)?;
         self.restored = restored;
+        self.count();
         let block = Block::parse(&self.restored, parts.grid_shift());
         let block = block.filter(|block| block.bytes().len() == raw_len);
         block.ok_or_else(|| parts.damaged(cell))
@@ -151,6 +169,7 @@ impl ReadAhead {
         let len = parts.layout().data_end.saturating_sub(from).min(self.most);
         self.bytes.resize(len, 0);
         self.start = from;
+        self.count();
         self.file.read_at(&mut self.bytes, from as u64).inspect_err(|_| self.bytes.clear())
     }
 }

@@ -1,10 +1,12 @@
 //! Reading a table (layer L3): an open table is immutable, shared by all threads, and answers from
 //! its map without lock, copy or allocation; where blocks are not read in place, from the cache.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::{Bytes, Cache};
+use crate::buffer::{Bytes, Charge};
+use crate::cache::FileAccess;
 use crate::error::{Error, Result};
 use crate::fs::{ALIGNMENT, Access, AlignedBytes, File, FileSystem, Region};
 use crate::table::block::{Block, RawEntry};
@@ -15,15 +17,6 @@ use crate::table::loaded::Loaded;
 use crate::table::locator::{self, Line};
 use crate::table::parts::Parts;
 use crate::types::{Compression, FileNumber, Kind, SeqNo};
-
-/// How tables are read.
-#[derive(Clone, Debug)]
-pub(crate) struct TableAccess {
-    /// Holds blocks that are not read in place.
-    pub(crate) cache: Arc<Cache>,
-    /// Files are read past the page cache.
-    pub(crate) direct: bool,
-}
 
 /// An entry of a table; the value lies in the table's map or in a buffer of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +35,11 @@ pub(crate) struct Table {
     pub(super) index: Index,
     pub(super) seqno_base: SeqNo,
     /// Home lines of the locator.
-    lines: u64,
+    pub(super) lines: u64,
     pub(super) hash_seed: u64,
     fs: Arc<dyn FileSystem>,
+    /// What it takes on the heap.
+    _heap: Charge,
 }
 
 impl Table {
@@ -57,7 +52,7 @@ impl Table {
         size_bytes: u64,
         hash_seed: u64,
         seqno_base: SeqNo,
-        access: &TableAccess,
+        access: &FileAccess,
     ) -> Result<Table> {
         let file = if access.direct { fs.open_direct(path)? } else { fs.open(path)? };
         let size = file.size()?;
@@ -81,21 +76,21 @@ impl Table {
         let index = Index::new(footer.blocks, footer.cells);
         let (lines, fs) = (footer.lines, Arc::clone(fs));
         if access.direct {
+            let locator_len = (layout.locator_end - layout.data_end) as u64;
             // Zeros between blocks and locator belong to the part that is checked.
-            let start = layout.data_end - layout.data_end.min(PAGE);
+            let start = match access.cache.has_room_for_file(locator_len) {
+                true => layout.data_end - layout.data_end.min(PAGE),
+                false => layout.locator_end,
+            };
             region = read_end(&*file, len, len - start)?;
         }
         let file = access.direct.then_some(file);
+        let pages = (layout.locator_end - layout.data_end).div_ceil(PAGE);
         let elsewhere = (access.direct || footer.compression != Compression::None)
-            .then(|| Elsewhere::new(Arc::clone(&access.cache), number, footer.cells, file));
-        Ok(Table {
-            parts: Parts::open(region, footer, layout, elsewhere, path)?,
-            index,
-            seqno_base,
-            lines,
-            hash_seed,
-            fs,
-        })
+            .then(|| Elsewhere::new(Arc::clone(&access.cache), number, footer.cells, pages, file));
+        let parts = Parts::open(region, footer, layout, elsewhere, path)?;
+        let _heap = access.cache.charge_file(size_of::<Table>() as u64 + parts.heap_bytes());
+        Ok(Table { parts, index, seqno_base, lines, hash_seed, fs, _heap })
     }
 
     /// The smallest encoded key.
@@ -127,6 +122,9 @@ impl Table {
     /// Starts to load the entries that the line asked for by [`Table::prefetch`] names.
     #[inline]
     pub(crate) fn prefetch_entry(&self, hash: u64) {
+        if self.parts.elsewhere().is_some() {
+            return;
+        }
         let Ok(line) = self.parts.line(locator::home(hash, self.lines)) else { return };
         let mut bits = locator::matches(line, hash);
         while bits != 0 {
@@ -148,21 +146,60 @@ impl Table {
         hash: u64,
         max_seqno: SeqNo,
     ) -> Result<Option<TableEntry<'_>>> {
-        self.find::<false>(key, hash, max_seqno)
+        self.find::<false>(key, hash, max_seqno, &(0..0))
     }
 
-    /// As get. `PART`: only a part of the value is wanted, so a block that is one long entry and
-    /// read in place is not verified, since that would read all of it.
+    /// As get. `PART`: only `range` of the value is wanted, so a block that is one long entry and
+    /// not compressed is not verified, since that would read all of it.
     #[inline(always)]
     pub(crate) fn find<const PART: bool>(
         &self,
         key: &[u8],
         hash: u64,
         max_seqno: SeqNo,
+        range: &Range<usize>,
     ) -> Result<Option<TableEntry<'_>>> {
+        if PART {
+            return self.find_part(key, hash, max_seqno, range);
+        }
         if self.parts.elsewhere().is_some() {
             return self.get_loaded(key, hash, max_seqno, 0);
         }
+        self.find_mapped::<false>(key, hash, max_seqno)
+    }
+
+    /// As find, for parts.
+    #[inline(never)]
+    fn find_part(
+        &self,
+        key: &[u8],
+        hash: u64,
+        max_seqno: SeqNo,
+        range: &Range<usize>,
+    ) -> Result<Option<TableEntry<'_>>> {
+        let found = match self.parts.elsewhere() {
+            None => self.find_mapped::<true>(key, hash, max_seqno)?,
+            Some(_) => match self.find_long(key, hash, max_seqno, range)? {
+                None => self.get_loaded(key, hash, max_seqno, 0)?,
+                found => return Ok(found),
+            },
+        };
+        Ok(found.map(|mut found| {
+            if found.kind == Kind::Put {
+                found.value.cut(range.clone());
+            }
+            found
+        }))
+    }
+
+    /// As find, where blocks are read in place.
+    #[inline(always)]
+    fn find_mapped<const PART: bool>(
+        &self,
+        key: &[u8],
+        hash: u64,
+        max_seqno: SeqNo,
+    ) -> Result<Option<TableEntry<'_>>> {
         let home = locator::home(hash, self.lines);
         let line = self.parts.line(home)?;
         if let Some(found) = self.probe::<PART>(line, key, hash)? {
@@ -196,12 +233,12 @@ impl Table {
         first: usize,
     ) -> Result<Option<TableEntry<'_>>> {
         let home = locator::home(hash, self.lines);
-        let line = self.parts.line(home)?;
-        let displaced = locator::may_be_displaced(line, hash);
-        let reach = if displaced { locator::reach(line) } else { 0 };
+        let home_line = self.parts.line_anywhere(home)?;
+        let displaced = locator::may_be_displaced(&home_line, hash);
+        let reach = if displaced { locator::reach(&home_line) } else { 0 };
         for step in first..=reach {
-            let line = self.parts.line(home + step)?;
-            let Some((loaded, offset)) = self.probe_loaded(line, key, hash)? else { continue };
+            let line = self.parts.line_anywhere(home + step)?;
+            let Some((loaded, offset)) = self.probe_loaded(&line, key, hash)? else { continue };
             let Some(raw) = loaded.block().entry_at(offset) else { break };
             let seqno = self.seqno_base.wrapping_add(raw.delta);
             if seqno > max_seqno {
@@ -209,7 +246,7 @@ impl Table {
             }
             return Ok(Some(TableEntry { seqno, kind: raw.kind, value: loaded.value(&raw) }));
         }
-        let search = displaced && locator::must_search(line);
+        let search = displaced && locator::must_search(&home_line);
         if search { self.search(key, max_seqno) } else { Ok(None) }
     }
 
@@ -331,11 +368,6 @@ impl Table {
     /// The file, when it is read directly.
     pub(super) fn direct_file(&self) -> Option<&Arc<dyn File>> {
         self.parts.elsewhere().and_then(Elsewhere::file)
-    }
-
-    /// Heap that it takes for what is kept of a file that is read directly.
-    pub(crate) fn heap_bytes(&self) -> u64 {
-        if self.direct_file().is_some() { self.parts.region_bytes() } else { 0 }
     }
 }
 

@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use super::builder::TableSummary;
 use super::reader::TableEntry;
-use crate::cache::{Bytes, Cache};
+use crate::buffer::Bytes;
+use crate::cache::{Cache, FileAccess};
 use crate::checksum::hash_key;
 use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::fs::sim::SimDisk;
-use crate::table::{IterMode, Table, TableAccess, TableBuilder, TableIter, TableParams, Watch};
+use crate::table::{IterMode, Table, TableBuilder, TableIter, TableParams, Watch};
 use crate::types::{Compression, Kind, SeqNo};
 
 const SEED: u64 = 0x5eed;
@@ -68,7 +69,7 @@ struct Built {
     fs: Arc<dyn FileSystem>,
     items: Vec<Item>,
     summary: TableSummary,
-    access: TableAccess,
+    access: FileAccess,
 }
 
 fn path() -> PathBuf {
@@ -84,8 +85,13 @@ const PLAIN: Codec = Codec { compression: Compression::None, level: 3 };
 const LZ4: Codec = Codec { compression: Compression::Lz4, level: 3 };
 const ZSTD: Codec = Codec { compression: Compression::Zstd, level: 3 };
 
-fn access() -> TableAccess {
-    TableAccess { cache: Arc::new(Cache::new(1 << 20)), direct: false }
+fn access() -> FileAccess {
+    FileAccess::new(1 << 20, false)
+}
+
+/// Directly, with the locator of no table in memory.
+fn paged(cache_bytes: u64) -> FileAccess {
+    FileAccess { cache: Arc::new(Cache::new(cache_bytes, 0, true)), direct: true }
 }
 
 fn add(builder: &mut TableBuilder, item: &Item) -> Result<()> {

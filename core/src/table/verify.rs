@@ -215,9 +215,9 @@ impl Table {
     /// Every slot of the locator that is not empty leads to an entry.
     fn verify_locator(&self) -> Result<()> {
         for number in 0..locator::line_count(self.parts.footer().lines) {
-            let line = self.parts.line(number)?;
+            let line = self.parts.line_anywhere(number)?;
             for slot in 0..SLOTS {
-                let position = locator::position(line, slot);
+                let position = locator::position(&line, slot);
                 if position == 0 {
                     continue;
                 }

@@ -316,6 +316,15 @@ impl<'a> RawRecord<'a> {
         Some(RawRecord { checksum, kind: (key_and_kind >> 24) as u8, key, value, covered })
     }
 
+    /// Fills `head` with what precedes this record's value, which is `value_len` bytes long there;
+    /// the checksum is left open.
+    pub(super) fn put_head(&self, value_len: u32, head: &mut [u8]) {
+        let key_and_kind = self.key.len() as u32 | u32::from(self.kind) << 24;
+        let words = [0, value_len, key_and_kind].into_iter().flat_map(u32::to_le_bytes);
+        let bytes = words.chain(self.key.iter().copied());
+        head.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    }
+
     /// What the first bytes of a record say: kind, length of the value, bytes that it takes.
     pub(crate) fn lengths(header: &[u8]) -> Option<(u8, u64, u64)> {
         let mut decoder = Decoder::new(header);

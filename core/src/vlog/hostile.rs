@@ -8,9 +8,11 @@ use super::format::{
     FIRST_FRAME, FRAME_HEADER_LEN, FrameHeader, MAGIC, MAP_PAGE_ENTRIES, PAGE, REWRITTEN_MAGIC,
     RawRecord, RewrittenHeader, SEGMENT_HEADER_LEN, SegmentIdentity, fold, record_checksum,
 };
-use super::segment::{OpenFor, Segment};
+use super::open::OpenFor;
+use super::segment::Segment;
 use super::values::{Source, for_each_value};
 use super::{record_len, replay};
+use crate::cache::FileAccess;
 use crate::checksum::{checksum64, mix64};
 use crate::coding::Decoder;
 use crate::fs::{FileSystem, sim::SimDisk};
@@ -148,7 +150,9 @@ pub(crate) fn read_frames(body: &[u8]) {
         return;
     }
     let fs: &dyn FileSystem = &disk;
-    let Ok(segment) = Segment::open(fs, path, identity, OpenFor::Replay) else { return };
+    let access = FileAccess::new(0, false);
+    let opened = Segment::open(fs, path, identity, OpenFor::Replay, &access);
+    let Ok(segment) = opened else { return };
     let segment = Arc::new(segment);
     let (mut last, mut places) = (0, Vec::new());
     let replayed = replay(&[Arc::clone(&segment)], 0, |record| {
@@ -159,7 +163,7 @@ pub(crate) fn read_frames(body: &[u8]) {
     });
     for (offset, key, len) in &places {
         segment.record(*offset).ok();
-        segment.pointed_value(*offset, key, *len).ok();
+        segment.pointed_value(*offset, key, *len, true).ok();
         segment.value(*offset, key.len(), *len).ok();
     }
     if let Ok(replayed) = replayed {
@@ -183,14 +187,18 @@ pub(crate) fn read_rewritten(bytes: &[u8]) {
     if disk.write_file(path, &bytes).is_err() {
         return;
     }
-    let Ok(segments) = Segment::open_rewritten(&disk, path, header.identity) else { return };
-    for segment in &segments {
+    let mut segments = Vec::new();
+    for direct in [false, true] {
+        let access = FileAccess::new(1 << 20, direct);
+        segments.extend(Segment::open_rewritten(&disk, path, header.identity, &access));
+    }
+    for segment in segments.iter().flatten() {
         let source = Source { segment, least_len: 0, end: 0, dead: std::iter::empty() };
         let visit = &mut |unit: u32, record: &[u8]| {
             if let Some(raw) = RawRecord::decode(record) {
                 let (offset, len) = (u64::from(unit) * 8, raw.value.len() as u32);
-                segment.pointed_value(offset, raw.key, len).ok();
-                segment.pointed_part(offset, raw.key, len).ok();
+                segment.pointed_value(offset, raw.key, len, true).ok();
+                segment.pointed_part(offset, raw.key, len, 5..70_000).ok();
             }
             Ok(())
         };
@@ -220,7 +228,8 @@ mod tests {
             bytes.resize(2 * PAGE as usize, 0);
             let (disk, path) = (SimDisk::new(), Path::new("000009.vlog"));
             disk.write_file(path, &bytes).unwrap();
-            let segment = Segment::open(&disk, path, identity, OpenFor::Values).unwrap();
+            let access = FileAccess::new(0, false);
+            let segment = Segment::open(&disk, path, identity, OpenFor::Values, &access).unwrap();
             let end = FIRST_FRAME + FRAME_HEADER_LEN as u64 + 8;
             let source = Source { segment: &segment, least_len: 0, end, dead: std::iter::empty() };
             let refused = for_each_value(&disk, source, &mut |_, _| Ok(())).unwrap_err();

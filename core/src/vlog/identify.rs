@@ -8,11 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::format::{
-    FORMAT_VERSION, HeaderFault, RewrittenHeader, RewrittenIdentity, SEGMENT_HEADER_LEN,
-    SegmentIdentity,
+    FORMAT_VERSION, HeaderFault, RewrittenHeader, RewrittenIdentity, SegmentIdentity,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{File, FileSystem, PathKind, Region};
+use crate::fs::{File, FileSystem, PathKind};
 
 /// The length of the map of a segment.
 pub(super) fn map_len(identity: &SegmentIdentity) -> Result<usize> {
@@ -20,16 +19,17 @@ pub(super) fn map_len(identity: &SegmentIdentity) -> Result<usize> {
         .map_err(|_| Error::new(ErrorKind::Unsupported, "segment is larger than the address space"))
 }
 
-/// Opens a file that must be there and have this size.
+/// Opens a file, which must be there and have this size, for reading.
 pub(super) fn open_file(
     fs: &dyn FileSystem,
     path: &Path,
     size_bytes: u64,
+    direct: bool,
 ) -> Result<Arc<dyn File>> {
     if fs.kind(path)? == PathKind::Absent {
         return Err(Error::corruption(path, 0, "this segment of the log is missing"));
     }
-    let file = fs.open(path)?;
+    let file = if direct { fs.open_direct(path)? } else { fs.open(path)? };
     let size = file.size()?;
     if size != size_bytes {
         let what = format!("segment has {size} bytes, not {size_bytes}");
@@ -52,12 +52,7 @@ fn header_error(path: &Path, fault: HeaderFault) -> Error {
 }
 
 /// Compares the header of a segment with what the version says of it.
-pub(super) fn check_identity(
-    path: &Path,
-    region: &Region,
-    expected: &SegmentIdentity,
-) -> Result<()> {
-    let header = region.get(0, SEGMENT_HEADER_LEN).unwrap_or_default();
+pub(super) fn check_identity(path: &Path, header: &[u8], expected: &SegmentIdentity) -> Result<()> {
     let found = SegmentIdentity::decode(header).map_err(|fault| header_error(path, fault))?;
     let words = |of: &SegmentIdentity| [of.id, of.salt, of.db_id, of.size_bytes];
     check_words(path, words(&found), words(expected))
@@ -66,10 +61,9 @@ pub(super) fn check_identity(
 /// As check_identity, of a file of rewritten segments.
 pub(super) fn check_rewritten(
     path: &Path,
-    region: &Region,
+    header: &[u8],
     expected: &RewrittenIdentity,
 ) -> Result<RewrittenHeader> {
-    let header = region.get(0, SEGMENT_HEADER_LEN).unwrap_or_default();
     let found = RewrittenHeader::decode(header).map_err(|fault| header_error(path, fault))?;
     let words = |of: &RewrittenIdentity| [of.file, of.salt, of.db_id, of.size_bytes];
     check_words(path, words(&found.identity), words(expected))?;

@@ -4,11 +4,12 @@
 //! Invariants: addresses ascend, and so do places; a page is verified before its first use; an
 //! address that the map lacks is Corruption. In memory is one number for every page.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::file::SegmentFile;
 use super::format::{MAP_PAGE_ENTRIES, PAGE, RewrittenHeader};
+use crate::buffer::Bytes;
 use crate::checksum::{checksum64, mix64};
 use crate::coding::Decoder;
 use crate::error::{Error, Result};
@@ -31,9 +32,23 @@ pub(crate) struct OffsetMap {
 /// The file that a map is in.
 #[derive(Clone)]
 pub(super) struct MapFile {
+    /// Empty when it is read directly.
     pub(super) region: Region,
-    pub(super) path: Arc<PathBuf>,
+    pub(super) file: Arc<SegmentFile>,
     pub(super) salt: u64,
+}
+
+impl MapFile {
+    /// Bytes of the file; `None` beyond its end.
+    fn read(&self, offset: u64, len: u64) -> Result<Option<Bytes<'_>>> {
+        let Ok(len) = usize::try_from(len) else { return Ok(None) };
+        if self.region.len() == 0 {
+            let bytes = self.file.read(offset, len)?;
+            return Ok(Some(Bytes::Shared(self.file.cache.buffer(bytes).part(0..len))));
+        }
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(self.region.get(offset, len).map(Bytes::Mapped))
+    }
 }
 
 /// The bytes of the map page at `offset` with these addresses and places.
@@ -56,13 +71,14 @@ pub(super) fn decode_directory(
     header: &RewrittenHeader,
 ) -> Result<Vec<(SegmentId, OffsetMap)>> {
     let at = header.directory_at;
-    let bad = |what| Error::corruption(&file.path, at, what);
-    let bytes = file.region.get(at as usize, header.directory_len as usize);
-    let bytes = bytes.ok_or_else(|| bad("directory of a rewritten segment cut short"))?;
-    if checksum64(bytes, file.salt) != header.directory_sum {
+    let bad = |what| Error::corruption(file.file.path(), at, what);
+    let len = header.directory_len;
+    let bytes =
+        file.read(at, len)?.ok_or_else(|| bad("directory of a rewritten segment cut short"))?;
+    if checksum64(&bytes, file.salt) != header.directory_sum {
         return Err(bad("checksum of the directory of a rewritten segment does not match"));
     }
-    let mut from = Decoder::new(bytes);
+    let mut from = Decoder::new(&bytes);
     let maps = (|| {
         let count = from.u64()?;
         let mut maps = Vec::new();
@@ -91,6 +107,11 @@ impl OffsetMap {
         OffsetMap { file, entries, start, firsts, checked }
     }
 
+    /// What it takes on the heap.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        (size_of_val(&*self.firsts) + size_of_val(&*self.checked)) as u64
+    }
+
     /// Where the record of an address lies in the file.
     #[inline]
     pub(super) fn find(&self, offset: u64) -> Result<u64> {
@@ -98,7 +119,8 @@ impl OffsetMap {
         let unit = u32::try_from(offset / 8).map_err(|_| absent())?;
         let page = self.firsts.partition_point(|first| *first <= unit);
         let page = page.checked_sub(1).ok_or_else(absent)?;
-        let entries = self.page(page)?;
+        let bytes = self.page(page, true)?;
+        let entries = self.entries_of(page, &bytes);
         let found = entries.binary_search_by_key(&unit, |entry| decode(entry).0);
         let entry = found.ok().and_then(|index| entries.get(index)).ok_or_else(absent)?;
         Ok(u64::from(decode(entry).1) * 8)
@@ -108,16 +130,21 @@ impl OffsetMap {
     pub(super) fn entries(&self) -> Result<Vec<(u32, u64)>> {
         let mut all: Vec<(u32, u64)> = Vec::new();
         for page in 0..self.firsts.len() {
-            let entries = self.page(page)?.iter().map(decode);
+            let bytes = self.page(page, false)?;
+            let entries = self.entries_of(page, &bytes).iter().map(decode);
             all.extend(entries.map(|(unit, place)| (unit, u64::from(place) * 8)));
         }
         Ok(all)
     }
 
-    /// The entries of a page, verified when first used.
+    /// The bytes of a page, verified when first used; `kept`: a page that is read directly is to
+    /// be in the cache afterwards.
     #[inline]
-    fn page(&self, page: usize) -> Result<&[[u8; 8]]> {
+    fn page(&self, page: usize, kept: bool) -> Result<Bytes<'_>> {
         let offset = self.start.saturating_add(page as u64 * PAGE);
+        if self.file.region.len() == 0 {
+            return self.load_page(offset, kept);
+        }
         let bytes = self.file.region.get(offset as usize, PAGE as usize);
         let bytes = bytes.ok_or_else(|| self.corrupt(offset, "offset map cut short"))?;
         let bit = 1 << (page % 64);
@@ -128,9 +155,30 @@ impl OffsetMap {
                 word.fetch_or(bit, Ordering::Relaxed);
             }
         }
+        Ok(Bytes::Mapped(bytes))
+    }
+
+    /// A page of a file that is read directly.
+    #[inline(never)]
+    fn load_page(&self, offset: u64, kept: bool) -> Result<Bytes<'_>> {
+        let file = &self.file.file;
+        if let Some(page) = file.cached(offset) {
+            return Ok(Bytes::Shared(page.part(0..page.len())));
+        }
+        let page = file.cache.buffer(file.read(offset, PAGE as usize)?);
+        self.check_page(&page, offset)?;
+        if kept {
+            file.keep(offset, &page);
+        }
+        Ok(Bytes::Shared(page.part(0..page.len())))
+    }
+
+    /// The entries of a page.
+    #[inline]
+    fn entries_of<'a>(&self, page: usize, bytes: &'a [u8]) -> &'a [[u8; 8]] {
         let (pairs, _) = bytes.get(8..).unwrap_or_default().as_chunks::<8>();
         let behind = self.entries.saturating_sub((page * MAP_PAGE_ENTRIES) as u64);
-        Ok(pairs.get(..behind.min(MAP_PAGE_ENTRIES as u64) as usize).unwrap_or_default())
+        pairs.get(..behind.min(MAP_PAGE_ENTRIES as u64) as usize).unwrap_or_default()
     }
 
     #[cold]
@@ -144,7 +192,7 @@ impl OffsetMap {
 
     #[cold]
     fn corrupt(&self, offset: u64, what: &str) -> Error {
-        Error::corruption(&self.file.path, offset, what)
+        Error::corruption(self.file.file.path(), offset, what)
     }
 }
 

@@ -10,17 +10,21 @@
 
 mod ahead;
 mod check;
+mod direct;
+mod file;
 mod format;
 mod frame;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod hostile;
 mod identify;
 mod map;
+mod open;
 mod packed;
 mod replay;
 mod rewrite;
 mod segment;
 mod values;
+mod verified;
 mod wreck;
 mod writer;
 
@@ -30,10 +34,11 @@ mod tests;
 pub(crate) use check::check_log;
 pub(crate) use format::{RewrittenIdentity, SegmentIdentity, record_len};
 pub(crate) use frame::FrameSize;
+pub(crate) use open::{OpenFor, Prefill};
 pub(crate) use packed::pack;
 pub(crate) use replay::replay;
 pub(crate) use rewrite::Rewriter;
-pub(crate) use segment::{OpenFor, Prefill, Segment};
+pub(crate) use segment::Segment;
 pub(crate) use values::{Source, for_each_value};
 pub(crate) use wreck::SegmentWreck;
 pub(crate) use writer::{LogWriter, Stamp, Store};

@@ -4,8 +4,6 @@
 //! Invariants: what does not shrink is stored plain; a record is moved as it is, never compressed
 //! anew; what is allocated for a value is bounded, whatever its record claims.
 
-use std::sync::Arc;
-
 use crate::coding::Decoder;
 use crate::compress::{Codec, MAX_COMPRESSED_LEN, compress, decompress};
 use crate::types::Compression;
@@ -44,12 +42,17 @@ pub(super) fn check(stored: &[u8]) -> Result<(), Option<u8>> {
 }
 
 /// The value of a stored form; `None` when it is none.
-pub(super) fn unpack(stored: &[u8]) -> Option<Arc<[u8]>> {
+pub(super) fn unpack(stored: &[u8]) -> Option<Box<[u8]>> {
+    unpack_behind(0, stored)
+}
+
+/// As unpack, behind so many zeros.
+pub(super) fn unpack_behind(zeros: usize, stored: &[u8]) -> Option<Box<[u8]>> {
     let (len, compression) = head(stored).ok()?;
-    let mut value: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
-    let target = Arc::get_mut(&mut value)?;
+    let mut bytes = vec![0; zeros + len].into_boxed_slice();
+    let target = bytes.get_mut(zeros..)?;
     let whole = decompress(compression, stored.get(PACKED_HEADER_LEN..)?, target);
-    whole.then_some(value)
+    whole.then_some(bytes)
 }
 
 #[cfg(test)]

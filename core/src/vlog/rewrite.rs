@@ -40,13 +40,15 @@ pub(crate) struct Rewriter {
 }
 
 impl Rewriter {
-    /// Creates the file. After a failure of this or any later call a part of it may be there.
+    /// Creates the file, for writing past the page cache if it is `direct`. After a failure of this
+    /// or any later call a part of it may be there.
     pub(crate) fn create(
         fs: &dyn FileSystem,
         path: &Path,
         identity: RewrittenIdentity,
+        direct: bool,
     ) -> Result<Rewriter> {
-        let file = fs.create(path)?;
+        let file = if direct { fs.create_direct(path)? } else { fs.create(path)? };
         let buffer = vec![0; PAGE as usize];
         Ok(Rewriter { file, identity, buffer, written: 0, parts: Vec::new() })
     }

@@ -1,64 +1,41 @@
 //! One segment of the value log as its readers see it (layer L3).
 //!
-//! Invariants: a segment's identity was checked before anybody reads from it; the descriptor stays
-//! open until a sync has succeeded after the last append, and no longer; after a failed sync every
-//! later one fails too.
+//! Invariants: the descriptor stays open until a sync has succeeded after the last append, and no
+//! longer; after a failed sync every later one fails too.
 
 use std::any::Any;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ahead::{Ahead, PlacedWindow};
+use super::file::SegmentFile;
 use super::format::{
-    FrameHeader, RECORD_HEADER_LEN, RawRecord, RewrittenIdentity, SEGMENT_HEADER_LEN,
-    SegmentIdentity,
+    FrameHeader, RECORD_HEADER_LEN, RawRecord, SEGMENT_HEADER_LEN, SegmentIdentity,
 };
-use super::identify::{check_identity, check_rewritten, map_len, open_file};
-use super::map::{MapFile, OffsetMap, decode_directory};
+use super::map::OffsetMap;
 use super::packed::unpack;
-use crate::cache::{Bytes, SharedBytes};
+use super::verified::{SHARED_KIB, Verified};
+use crate::buffer::{Bytes, Charge};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{Access, File, FileSystem, Region};
+use crate::fs::{File, FileSystem, Region};
 use crate::planted::planted;
 use crate::types::{Kind, SegmentId};
 
-/// Shorter records may share a KiB with others, so no bit is theirs alone; of longer ones at most
-/// one starts in any KiB.
-const SHARED_KIB: u64 = 1024;
-
 /// Records from this length on are not verified when only a part of their value is wanted.
-const LONG: u64 = 64 << 10;
+pub(super) const LONG: u64 = 64 << 10;
 
 /// Cache lines of a record that are asked for ahead.
 const PREFETCHED_LINES: usize = 3;
-
-/// What a segment is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpenFor {
-    /// Replay: read in order, and synced once before a table may point into it, so the descriptor
-    /// stays open until then.
-    Replay,
-    /// Values that tables point to: read anywhere, already durable.
-    Values,
-}
-
-/// How much of a new segment is written with zeros before it is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Prefill {
-    /// The first window; the rest just before it is reached.
-    Window,
-    /// All of it, durably: a sync of fresh blocks costs half as much again. For databases that sync
-    /// every write.
-    All,
-}
 
 /// A segment: a file of the log with its read-only map. Shared by the writer, readers and syncers.
 pub(crate) struct Segment {
     identity: SegmentIdentity,
     /// Shared by the segments of one file, and so held as long as anybody reads it.
-    path: Arc<PathBuf>,
+    pub(super) file: Arc<SegmentFile>,
+    /// Empty when values are read directly.
     region: Region,
     /// Where the values are once the segment has been rewritten.
     map: Option<OffsetMap>,
@@ -66,10 +43,11 @@ pub(crate) struct Segment {
     /// A sync has failed: the system may have put older bytes back, so every read is verified.
     suspect: AtomicBool,
     handle: Mutex<Handle>,
-    /// One bit per KiB: the large record that starts there has been found intact.
-    verified: OnceLock<Box<[AtomicU64]>>,
+    verified: Verified,
     /// What is ready for the writer; none in a segment that is not written any more.
     ahead: Mutex<Option<Ahead>>,
+    /// What it takes on the heap, but for `verified`.
+    heap: Charge,
 }
 
 #[derive(Default)]
@@ -92,121 +70,48 @@ pub(crate) struct StoredRecord<'a> {
 }
 
 impl Segment {
-    /// Makes a segment ready for its first append: blocks allocated, identity written, file and
-    /// directory durable, pages touched. Slow; meant for a background thread. After a
-    /// failure a part of the file may be there.
-    pub(crate) fn create(
-        fs: &dyn FileSystem,
-        path: &Path,
+    /// The same segment for readers who read it directly; nothing will be appended any more, and
+    /// what was is durable. The page cache may let go of it, but for what others read through the
+    /// map.
+    pub(crate) fn directly(&self, fs: &dyn FileSystem) -> Result<Segment> {
+        self.region.let_go();
+        self.file.open_directly(fs)?;
+        Ok(Segment::new(self.identity, Arc::clone(&self.file), Region::empty(), None))
+    }
+
+    /// A sealed segment.
+    pub(super) fn new(
         identity: SegmentIdentity,
-        prefill: Prefill,
-    ) -> Result<Segment> {
-        identity.check_size()?;
-        let size = identity.size_bytes;
-        let file = fs.create(path)?;
-        file.allocate(size)?;
-        file.write_at(&identity.encode(), 0)?;
-        let mut ahead = Ahead::new(Arc::clone(&file), size, SEGMENT_HEADER_LEN as u64);
-        if prefill == Prefill::All {
-            ahead.prefill(size)?;
-        }
-        if !planted("segment: not synced when new") {
-            file.sync_data()?;
-        }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        if !planted("segment: name not synced") {
-            fs.sync_dir(dir.unwrap_or(Path::new(".")))?;
-        }
-        let region = file.map(map_len(&identity)?, Access::Random)?;
-        if prefill == Prefill::Window {
-            ahead.prepare()?;
-        }
-        Ok(Segment {
-            identity,
-            path: Arc::new(path.to_path_buf()),
-            region,
-            map: None,
-            sealed: AtomicBool::new(false),
-            suspect: AtomicBool::new(false),
-            handle: Mutex::new(Handle { file: Some(file), failure: None }),
-            verified: OnceLock::new(),
-            ahead: Mutex::new(Some(ahead)),
-        })
-    }
-
-    /// Opens a segment that the version knows. Corruption when the file is missing or is another
-    /// segment; UnsupportedFormat when another version wrote it. Changes nothing.
-    pub(crate) fn open(
-        fs: &dyn FileSystem,
-        path: &Path,
-        identity: SegmentIdentity,
-        purpose: OpenFor,
-    ) -> Result<Segment> {
-        identity.check_size()?;
-        let file = open_file(fs, path, identity.size_bytes)?;
-        let access = match purpose {
-            OpenFor::Replay => Access::Sequential,
-            OpenFor::Values => Access::Random,
-        };
-        let region = file.map(map_len(&identity)?, access)?;
-        check_identity(path, &region, &identity)?;
-        let file = (purpose == OpenFor::Replay).then_some(file);
-        Ok(Segment::sealed(identity, Arc::new(path.to_path_buf()), region, file))
-    }
-
-    /// Opens a file of rewritten segments that the version knows; errors as for `open`.
-    pub(crate) fn open_rewritten(
-        fs: &dyn FileSystem,
-        path: &Path,
-        expected: RewrittenIdentity,
-    ) -> Result<Vec<Segment>> {
-        let size_bytes = expected.size_bytes;
-        let file = open_file(fs, path, size_bytes)?;
-        let RewrittenIdentity { salt, db_id, .. } = expected;
-        let identity = SegmentIdentity { id: 0, salt, db_id, size_bytes };
-        let region = file.map(map_len(&identity)?, Access::Random)?;
-        let header = check_rewritten(path, &region, &expected)?;
-        let path = Arc::new(path.to_path_buf());
-        let file = MapFile { region: region.clone(), path: Arc::clone(&path), salt };
-        let maps = decode_directory(&file, &header)?;
-        let open = |(id, map)| {
-            let identity = SegmentIdentity { id, ..identity };
-            let segment = Segment::sealed(identity, Arc::clone(&path), region.clone(), None);
-            Segment { map: Some(map), ..segment }
-        };
-        Ok(maps.into_iter().map(open).collect())
-    }
-
-    /// Opens a file as segment `id` whatever its header says and however long it is.
-    pub(super) fn open_unchecked(
-        fs: &dyn FileSystem,
-        path: &Path,
-        id: SegmentId,
-        salt: u64,
-    ) -> Result<Segment> {
-        let file = fs.open(path)?;
-        let identity = SegmentIdentity { id, salt, db_id: 0, size_bytes: file.size()? };
-        let region = file.map(map_len(&identity)?, Access::Random)?;
-        Ok(Segment::sealed(identity, Arc::new(path.to_path_buf()), region, None))
-    }
-
-    fn sealed(
-        identity: SegmentIdentity,
-        path: Arc<PathBuf>,
+        file: Arc<SegmentFile>,
         region: Region,
-        file: Option<Arc<dyn File>>,
+        handle: Option<Arc<dyn File>>,
     ) -> Segment {
+        let heap = file.cache.charge_file(size_of::<Segment>() as u64);
         Segment {
             identity,
-            path,
+            file,
             region,
             map: None,
             sealed: AtomicBool::new(true),
             suspect: AtomicBool::new(false),
-            handle: Mutex::new(Handle { file, failure: None }),
-            verified: OnceLock::new(),
+            handle: Mutex::new(Handle { file: handle, failure: None }),
+            verified: Verified::default(),
             ahead: Mutex::new(None),
+            heap,
         }
+    }
+
+    /// Makes it one that is written, over what is ready for the writer.
+    pub(super) fn begin(&self, ahead: Ahead) {
+        self.sealed.store(false, Ordering::Relaxed);
+        *self.ahead() = Some(ahead);
+    }
+
+    /// Makes it a rewritten one.
+    pub(super) fn with_map(mut self, map: OffsetMap) -> Segment {
+        self.heap.set(self.heap.bytes() + map.heap_bytes());
+        self.map = Some(map);
+        self
     }
 
     /// Its number.
@@ -222,13 +127,13 @@ impl Segment {
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// What has one holder when nobody reads the file any more, be it through this segment or
     /// through another one that shares the file.
     pub(crate) fn file_pin(&self) -> Arc<dyn Any + Send + Sync> {
-        Arc::clone(&self.path) as Arc<dyn Any + Send + Sync>
+        Arc::clone(&self.file) as Arc<dyn Any + Send + Sync>
     }
 
     /// The offset map of a rewritten segment.
@@ -268,20 +173,33 @@ impl Segment {
 
     /// The value of the record of address `offset`, to which a table's pointer for `key` leads,
     /// wherever it lies by now. The record is verified the first time (one shorter than 1 KiB:
-    /// every time).
+    /// every time). `kept`: what is not read in place is to be in the cache afterwards.
     #[inline]
     pub(crate) fn pointed_value(
         &self,
         offset: u64,
         key: &[u8],
         value_len: u32,
+        kept: bool,
     ) -> Result<Bytes<'_>> {
+        if self.is_direct() {
+            return self.load_value(offset, key, value_len, kept);
+        }
         let place = self.place_of(offset)?;
         let record = self.raw_record(place)?;
-        if record.len() < SHARED_KIB || !self.is_verified(place) {
+        if record.len() < SHARED_KIB || !self.verified.has(place) {
             self.verify(offset, place, &record)?;
         }
-        self.check_pointed(offset, &record, key, value_len)
+        match self.check_pointed(offset, &record, key, value_len)? {
+            Kind::Packed => self.restored_value(offset, place, &record, kept),
+            _ => Ok(Bytes::Mapped(record.value)),
+        }
+    }
+
+    /// Whether values are read directly.
+    #[inline]
+    pub(super) fn is_direct(&self) -> bool {
+        self.region.len() == 0
     }
 
     /// The value of the record of address `offset`, if that lies at `place`; verified.
@@ -294,56 +212,77 @@ impl Segment {
     ) -> Result<Bytes<'_>> {
         let record = self.raw_record(place)?;
         self.verify(offset, place, &record)?;
-        self.check_pointed(offset, &record, key, len)
+        match self.check_pointed(offset, &record, key, len)? {
+            Kind::Packed => self.unpack(offset, record.value),
+            _ => Ok(Bytes::Mapped(record.value)),
+        }
     }
 
-    /// As pointed_value, for who wants a part of the value only: a long record is not verified,
-    /// since that would read all of it. Its key and lengths are compared all the same.
+    /// As pointed_value, cut to `range`: a long record is not verified, since that would read all
+    /// of it. Its key and lengths are compared all the same.
     pub(crate) fn pointed_part(
         &self,
         offset: u64,
         key: &[u8],
         value_len: u32,
+        range: Range<usize>,
     ) -> Result<Bytes<'_>> {
-        let record = self.raw_record(self.place_of(offset)?)?;
-        if record.len() < LONG || record.kind == Kind::Packed as u8 {
-            return self.pointed_value(offset, key, value_len);
+        if self.is_direct() {
+            return self.load_part(offset, key, value_len, range);
         }
-        self.check_pointed(offset, &record, key, value_len)
+        let record = self.raw_record(self.place_of(offset)?)?;
+        let mut value = match record.len() < LONG || record.kind == Kind::Packed as u8 {
+            true => self.pointed_value(offset, key, value_len, true)?,
+            false => {
+                self.check_pointed(offset, &record, key, value_len)?;
+                Bytes::Mapped(record.value)
+            }
+        };
+        value.cut(range);
+        Ok(value)
     }
 
     /// Where the record of an address lies by now.
     #[inline]
-    fn place_of(&self, offset: u64) -> Result<u64> {
+    pub(super) fn place_of(&self, offset: u64) -> Result<u64> {
         match &self.map {
             None => Ok(offset),
             Some(map) => map.find(offset),
         }
     }
 
+    /// Put or Packed, if a record is the one that a pointer means.
     #[inline]
-    fn check_pointed<'a>(
+    fn check_pointed(
         &self,
         offset: u64,
-        record: &RawRecord<'a>,
+        record: &RawRecord<'_>,
         key: &[u8],
         value_len: u32,
-    ) -> Result<Bytes<'a>> {
+    ) -> Result<Kind> {
         let named = record.key == key && record.value.len() == value_len as usize;
         match Kind::from_u8(record.kind).filter(|_| named) {
-            Some(Kind::Put) => Ok(Bytes::Mapped(record.value)),
-            Some(Kind::Packed) => self.unpack(offset, record.value),
-            _ => Err(self.corrupt(offset, "record is not the one that a table points to")),
+            Some(kind @ (Kind::Put | Kind::Packed)) => Ok(kind),
+            _ => Err(self.not_pointed(offset)),
         }
+    }
+
+    #[cold]
+    pub(super) fn not_pointed(&self, offset: u64) -> Error {
+        self.corrupt(offset, "record is not the one that a table points to")
+    }
+
+    #[cold]
+    pub(super) fn not_restored(&self, offset: u64) -> Error {
+        self.corrupt(offset, "a compressed value cannot be decompressed")
     }
 
     /// The value of the record of address `offset` whose stored form is compressed.
     #[cold]
     pub(crate) fn unpack<'a>(&self, offset: u64, stored: &[u8]) -> Result<Bytes<'a>> {
-        let value = unpack(stored)
-            .ok_or_else(|| self.corrupt(offset, "a compressed value cannot be decompressed"))?;
+        let value = unpack(stored).ok_or_else(|| self.not_restored(offset))?;
         let len = value.len();
-        Ok(Bytes::Shared(SharedBytes::new(value, 0..len)))
+        Ok(Bytes::Shared(self.file.cache.buffer(value).part(0..len)))
     }
 
     /// The record at `offset` of the log, verified on every call.
@@ -435,7 +374,7 @@ impl Segment {
     /// Damage at `offset` of this segment.
     #[cold]
     pub(super) fn corrupt(&self, offset: u64, what: impl Into<String>) -> Error {
-        Error::corruption(&self.path, offset, what)
+        Error::corruption(self.path(), offset, what)
     }
 
     fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
@@ -455,27 +394,19 @@ impl Segment {
         record.ok_or_else(|| self.corrupt(offset, "no record of the log starts here"))
     }
 
-    #[inline]
-    fn is_verified(&self, offset: u64) -> bool {
-        let Some(bits) = self.verified.get() else { return false };
-        let kib = (offset >> 10) as usize;
-        let word = bits.get(kib / 64).map_or(0, |word| word.load(Ordering::Relaxed));
-        word >> (kib % 64) & 1 == 1
+    /// Refuses a record whose checksum is wrong.
+    pub(super) fn check(&self, offset: u64, place: u64, record: &RawRecord<'_>) -> Result<()> {
+        if !record.is_intact(self.identity.id, offset) && !planted("value: checksum unchecked") {
+            return Err(self.corrupt(place, "checksum of a record does not match"));
+        }
+        Ok(())
     }
 
     #[cold]
     fn verify(&self, offset: u64, place: u64, record: &RawRecord<'_>) -> Result<()> {
-        if !record.is_intact(self.identity.id, offset) && !planted("value: checksum unchecked") {
-            return Err(self.corrupt(place, "checksum of a record does not match"));
-        }
+        self.check(offset, place, record)?;
         if record.len() >= SHARED_KIB {
-            let words = self.identity.size_bytes.div_ceil(64 << 10) as usize;
-            let bits =
-                self.verified.get_or_init(|| (0..words).map(|_| AtomicU64::new(0)).collect());
-            let kib = (place >> 10) as usize;
-            if let Some(word) = bits.get(kib / 64) {
-                word.fetch_or(1 << (kib % 64), Ordering::Relaxed);
-            }
+            self.verified.note(place, self.identity.size_bytes, &self.file.cache);
         }
         Ok(())
     }
@@ -483,7 +414,7 @@ impl Segment {
 
 impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Segment({} {:?})", self.path.display(), self.identity)
+        write!(f, "Segment({} {:?})", self.path().display(), self.identity)
     }
 }
 

@@ -17,6 +17,7 @@ use super::frame::Written;
 use super::replay::{LogPosition, LogRecord, Replayed};
 use super::writer::Appended;
 use super::*;
+use crate::cache::FileAccess;
 use crate::error::Result;
 use crate::fs::FileSystem;
 use crate::fs::sim::SimDisk;
@@ -75,12 +76,16 @@ fn path(id: u64) -> PathBuf {
     Path::new("/").join(format!("{id}.vlog"))
 }
 
+fn access() -> FileAccess {
+    FileAccess::new(0, false)
+}
+
 fn create(fs: &dyn FileSystem, identity: SegmentIdentity) -> Result<Arc<Segment>> {
-    Segment::create(fs, &path(identity.id), identity, Prefill::Window).map(Arc::new)
+    Segment::create(fs, &path(identity.id), identity, Prefill::Window, &access()).map(Arc::new)
 }
 
 fn open(fs: &dyn FileSystem, identity: SegmentIdentity, purpose: OpenFor) -> Result<Segment> {
-    Segment::open(fs, &path(identity.id), identity, purpose)
+    Segment::open(fs, &path(identity.id), identity, purpose, &access())
 }
 
 fn open_all(fs: &dyn FileSystem, ids: &[SegmentIdentity]) -> Vec<Arc<Segment>> {

@@ -2,7 +2,8 @@
 //! collection copies.
 //!
 //! Invariants: every record is verified before it is handed out; every value that is said to be
-//! dead is one of the segment. The file is read with `pread`, in pieces, not through the map.
+//! dead is one of the segment. The file is read with `pread`, in pieces, not through the map, and
+//! directly if the segment is.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -113,7 +114,10 @@ pub(super) struct Pieces {
 impl Pieces {
     /// Of the file of a segment.
     pub(super) fn open(fs: &dyn FileSystem, segment: &Segment) -> Result<Pieces> {
-        let file = fs.open(segment.path())?;
+        let file = match segment.file.direct().filter(|_| segment.is_direct()) {
+            Some(file) => Arc::clone(file),
+            None => fs.open(segment.path())?,
+        };
         Ok(Pieces { file, size: segment.identity().size_bytes, start: 0, bytes: Vec::new() })
     }
 

@@ -11,7 +11,7 @@ use super::format::{
     FIRST_FRAME, FRAME_HEADER_LEN, FrameHeader, PAGE, RECORD_HEADER_LEN, RawRecord,
 };
 use super::segment::Segment;
-use crate::cache::Bytes;
+use crate::buffer::Bytes;
 use crate::checksum::hash_key;
 use crate::error::{Error, Result};
 use crate::fs::FileSystem;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
-use toykv::{Db, Options, ScanOptions, WriteBatch, WriteOptions};
+use toykv::sim::SimDisk;
+use toykv::{Db, ErrorKind, Options, ScanOptions, WriteBatch, WriteOptions};
 
 fn small() -> Options {
     Options::new().memtable_size_bytes(256 << 10).backlog_limit_bytes(1 << 20)
@@ -266,4 +267,37 @@ fn the_progress_callback_of_a_compaction_may_use_the_database() {
     }
     assert!(calls > 0);
     assert_eq!(db.get(b"from the callback").unwrap().as_deref(), Some(&[calls][..]));
+}
+
+/// What waits for itself would wait for ever, so a thread asks for it that may be left behind.
+#[test]
+fn compacting_from_the_progress_of_a_compaction_is_refused() {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let db = SimDisk::new().open_db("/db", &small()).unwrap();
+        let mut refused = Vec::new();
+        for round in 0..100 {
+            for i in 0..5_000 {
+                db.put(&key(i), &value(i + round)).unwrap();
+            }
+            db.flush().unwrap();
+            let mut progress = |_| {
+                let all = || db.compact(Bound::Unbounded, Bound::Unbounded);
+                let errors = [all(), db.gc()].map(Result::unwrap_err);
+                refused.push(errors.map(|error| error.kind()));
+                ControlFlow::Continue(())
+            };
+            db.compact_with(Bound::Unbounded, Bound::Unbounded, &mut progress).unwrap();
+            if !refused.is_empty() {
+                break;
+            }
+        }
+        // And afterwards as ever.
+        db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+        tell.send(refused).unwrap();
+    });
+    let refused =
+        told.recv_timeout(std::time::Duration::from_secs(300)).expect("it waits for itself");
+    assert!(!refused.is_empty());
+    assert!(refused.iter().flatten().all(|kind| *kind == ErrorKind::Misuse), "{refused:?}");
 }

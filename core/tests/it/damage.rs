@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use toykv::sim::SimDisk;
-use toykv::{Compression, Db, Durability, Error, ErrorKind, Options, ScanOptions};
+use toykv::{Compression, Db, Durability, Error, ErrorKind, IoMode, Options, ScanOptions};
 
 use crate::oracle::{Dice, History, Map, PATH, Run, key_of, read_all, value_of};
 
@@ -70,7 +70,7 @@ impl Sample {
     /// What a database says after damage, in every way of reading.
     pub(crate) fn judge(&self, disk: &SimDisk) -> Result<Answer, String> {
         let read_only = options().read_only(true);
-        let first = self.answer(disk.open_db(PATH, &read_only))?;
+        let first = self.answer(disk.open_db(PATH, &read_only.io(IoMode::Direct)))?;
         let second = self.answer(disk.open_db(PATH, &options().create_if_missing(false)))?;
         // A writer refuses as much as a reader does; it also reads every byte of the log.
         if second == Answer::Same { Ok(first) } else { Ok(second) }

@@ -18,6 +18,7 @@ mod linear;
 mod memory;
 mod model;
 mod oracle;
+mod pinned;
 mod races;
 mod ranges;
 mod repair;

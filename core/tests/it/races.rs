@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 
 use toykv::sim::{CrashPolicy, Fault, Intervention, OpKind, SimDisk};
-use toykv::{Db, Durability, Options, ScanOptions, WriteBatch, WriteOptions};
+use toykv::{Compression, Db, Durability, IoMode, Options, ScanOptions, WriteBatch, WriteOptions};
 
-use crate::support::value_of;
+use crate::support::{directory_on_disk, value_of};
 
 /// Whether a scenario ended as it should, or what was wrong.
 type Outcome = Result<(), String>;
@@ -299,8 +299,13 @@ fn values_that_die_while_they_are_copied_stay_dead() {
 
 #[test]
 fn a_value_and_a_scan_outlive_a_hundred_collections() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(dir.path(), &small()).unwrap();
+    outlive_collections(&small());
+    outlive_collections(&small().io(IoMode::Direct).compression(Compression::Lz4));
+}
+
+fn outlive_collections(options: &Options) {
+    let dir = directory_on_disk();
+    let db = Db::open(dir.path(), options).unwrap();
     let keys = 30u64;
     for i in 0..keys {
         db.put(&i.to_be_bytes(), &value_of(i, 2000)).unwrap();

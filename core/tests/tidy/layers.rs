@@ -17,7 +17,7 @@ const LAYERS: &[(usize, &[&str])] = &[
             "prefetch", "report", "budget",
         ],
     ),
-    (1, &["fs", "filename", "cache"]),
+    (1, &["fs", "filename", "buffer", "cache"]),
     (2, &["iter", "record"]),
     (3, &["batch", "memtable", "table", "vlog"]),
     (4, &["version"]),

@@ -298,6 +298,32 @@ static void many(const char *path)
     toykv_options_free(options);
 }
 
+/* What a buffer holds on the heap is in the statistics until it is freed. */
+static void held(const char *path)
+{
+    toykv *db;
+    toykv_options *options = toykv_options_new();
+    toykv_buf value, stats;
+    char none[] = "\"pinned_bytes\":0,", *zeros = calloc(100000, 1);
+    int round;
+    CHECK(zeros != NULL);
+    WANT(TOYKV_OK, toykv_options_set(options, "compression", "zstd", &err));
+    WANT(TOYKV_OK, toykv_open(path, options, &db, &err));
+    toykv_options_free(options);
+    WANT(TOYKV_OK, toykv_put(db, NULL, S("zeros"), zeros, 100000, NULL, &err));
+    value = get(db, "zeros", NULL);
+    CHECK(value.len == 100000 && memcmp(value.data, zeros, 100000) == 0);
+    for (round = 0; round < 2; round++) {
+        WANT(TOYKV_OK, toykv_stats_json(db, &stats, &err));
+        CHECK((strstr((const char *)stats.data, none) != NULL) == (round == 1));
+        CHECK((strstr((const char *)stats.data, "\"pinned_bytes\":100") != NULL) == (round == 0));
+        toykv_buf_free(&stats);
+        toykv_buf_free(&value);
+    }
+    close_db(db);
+    free(zeros);
+}
+
 static void library(void)
 {
     const char *name, *type, *standard, *doc;
@@ -358,6 +384,7 @@ int main(int argc, char **argv)
     ends(db);
     close_db(db);
     many(in_dir(argv[1], "many"));
+    held(in_dir(argv[1], "held"));
     WANT(TOYKV_OK, toykv_destroy(in_dir(argv[1], "many"), &err));
     WANT(TOYKV_ERR_NO_SUCH, toykv_destroy(in_dir(argv[1], "many"), &err));
     return 0;

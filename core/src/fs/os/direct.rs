@@ -31,11 +31,16 @@ pub(super) struct DirectFile {
 }
 
 impl DirectFile {
-    /// Opens for reading.
+    /// Opens for reading. What other ways of writing left in the page cache is let go.
     pub(super) fn open(path: &Path) -> Result<Arc<dyn File>> {
         let mut options = fs::OpenOptions::new();
         options.read(true);
-        Ok(Arc::new(DirectFile::with(path, &options, None)?))
+        let file = DirectFile::with(path, &options, None)?;
+        // SAFETY: the descriptor is open. A hint: what fails only leaves pages in memory.
+        unsafe {
+            libc::posix_fadvise(file.direct.file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED)
+        };
+        Ok(Arc::new(file))
     }
 
     /// Goes on with a file that has just been created.

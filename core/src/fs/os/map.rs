@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::OsFile;
 use crate::fs::{Access, Region, Window};
@@ -30,7 +30,17 @@ pub(super) fn region(file: &OsFile, len: usize, access: Access) -> io::Result<Re
     let start = map.as_ptr();
     let owner: Arc<dyn Any + Send + Sync> = Arc::new(map);
     // SAFETY: the map is `len` bytes long, readable, and lives as long as its owner.
-    Ok(unsafe { Region::new(start, len, owner) })
+    let region = unsafe { Region::new(start, len, owner) };
+    Ok(region.that_lets_go_by(let_go))
+}
+
+/// Takes the pages of a map that `region` made out of this process's memory.
+fn let_go(owner: &(dyn Any + Send + Sync)) {
+    if let Some(map) = owner.downcast_ref::<MmapRaw>() {
+        // SAFETY: the map is shared with a file, so whoever reads these pages finds what the file
+        // has, and that is what they held.
+        unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) }.ok();
+    }
 }
 
 /// Maps `len` bytes from `offset` for writing and touches every page.

@@ -7,14 +7,18 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// How tables are built, and the size of the cache.
-fn making() -> impl Strategy<Value = (Codec, u64, bool)> {
+/// How tables are built, and how they are read.
+fn making() -> impl Strategy<Value = (Codec, u64, usize)> {
     let codec = prop::sample::select(&[PLAIN, LZ4, ZSTD]);
-    (codec, prop::sample::select(&[0, 20_000, 1 << 20]), any::<bool>())
+    (codec, prop::sample::select(&[0, 20_000, 1 << 20]), 0usize..3)
 }
 
-fn build_as((codec, cache, direct): (Codec, u64, bool), items: Vec<Item>) -> Built {
-    let access = TableAccess { cache: Arc::new(Cache::new(cache)), direct };
+fn build_as((codec, cache, reading): (Codec, u64, usize), items: Vec<Item>) -> Built {
+    let access = match reading {
+        0 => FileAccess::new(cache, false),
+        1 => FileAccess::new(cache, true),
+        _ => paged(cache),
+    };
     Built { access, ..build_with(items, codec) }
 }
 

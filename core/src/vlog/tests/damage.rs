@@ -268,7 +268,7 @@ fn a_moved_record_is_not_taken() {
     assert_eq!(found.stopped_at.unwrap().offset, frame.offset);
     for offset in offsets {
         for key in [b"\0a", b"\0b"] {
-            let error = segments[0].pointed_value(offset as u64, key, 2000).unwrap_err();
+            let error = segments[0].pointed_value(offset as u64, key, 2000, true).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption);
             assert_eq!(error.offset(), Some(offset as u64));
         }
@@ -280,10 +280,20 @@ fn a_moved_record_is_not_taken() {
 fn pointed_values_are_verified() {
     let mut log = TestLog::new(16 << 10);
     log.append(0, &[put(b"long", &[1; 2000]), put(b"short", &[2; 100]), delete(b"gone")]);
+    for direct in [false, true] {
+        verify_pointed(&log, direct);
+    }
+}
+
+fn verify_pointed(log: &TestLog, direct: bool) {
     let [long, short, gone] = [0, 1, 2].map(|index| log.written[index].offset);
-    let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
-    assert!(segment.pointed_value(long, b"\0long", 2000).is_ok());
-    assert!(segment.pointed_value(short, b"\0short", 100).is_ok());
+    let open = || {
+        let access = FileAccess::new(1 << 20, direct);
+        Segment::open(&log.disk, &path(1), log.ids[0], OpenFor::Values, &access).unwrap()
+    };
+    let segment = open();
+    assert!(segment.pointed_value(long, b"\0long", 2000, true).is_ok());
+    assert!(segment.pointed_value(short, b"\0short", 100, true).is_ok());
     let wrong: [(u64, &[u8], u32); 9] = [
         (long, b"\0lonG", 2000),
         (long, b"\0long", 1999),
@@ -296,7 +306,7 @@ fn pointed_values_are_verified() {
         (0, b"", 0),
     ];
     for (offset, key, len) in wrong {
-        let error = segment.pointed_value(offset, key, len).unwrap_err();
+        let error = segment.pointed_value(offset, key, len, true).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{offset}");
         assert_eq!(error.path(), Some(&*path(1)));
     }
@@ -306,8 +316,7 @@ fn pointed_values_are_verified() {
     for (offset, key, len) in [(long, &b"\0long"[..], 2000), (short, b"\0short", 100)] {
         for at in [0, 4, 8, 11, 12, 40] {
             log.flip(1, offset + at);
-            let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
-            assert!(segment.pointed_value(offset, key, len).is_err(), "{offset} {at}");
+            assert!(open().pointed_value(offset, key, len, true).is_err(), "{offset} {at}");
             log.flip(1, offset + at);
         }
     }
@@ -320,15 +329,15 @@ fn a_record_is_not_trusted_because_its_neighbour_was_verified() {
     let [s, t, long] = [0, 1, 2].map(|index| log.written[index].offset);
     assert_eq!(s >> 10, long >> 10);
     let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
-    segment.pointed_value(s, b"\0s", 200).unwrap();
-    segment.pointed_value(long, b"\0long", 2000).unwrap();
+    segment.pointed_value(s, b"\0s", 200, true).unwrap();
+    segment.pointed_value(long, b"\0long", 2000, true).unwrap();
     log.flip(1, t + 30);
     assert_eq!(segment.record(t).unwrap_err().kind(), ErrorKind::Corruption);
-    let error = segment.pointed_value(t, b"\0t", 200).unwrap_err();
+    let error = segment.pointed_value(t, b"\0t", 200, true).unwrap_err();
     assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(t)));
     // A long one is verified once.
     log.flip(1, long + 30);
-    assert!(segment.pointed_value(long, b"\0long", 2000).is_ok());
+    assert!(segment.pointed_value(long, b"\0long", 2000, true).is_ok());
     assert_eq!(segment.record(long).unwrap_err().kind(), ErrorKind::Corruption);
 }
 
@@ -343,12 +352,12 @@ fn another_segment_in_the_place_is_named() {
         (SegmentIdentity { size_bytes: 16384, ..id }, "8192 bytes, not 16384"),
     ];
     for (other, word) in others {
-        let opened = Segment::open(&log.disk, &path(1), other, OpenFor::Values);
+        let opened = Segment::open(&log.disk, &path(1), other, OpenFor::Values, &access());
         let error = opened.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption);
         assert!(error.message().contains(word), "{error}");
     }
-    let error = Segment::open(&log.disk, &path(9), id, OpenFor::Replay).unwrap_err();
+    let error = open(&log.disk, SegmentIdentity { id: 9, ..id }, OpenFor::Replay).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
     assert_eq!(error.path(), Some(&*path(9)));
     assert!(error.message().contains("missing"), "{error}");

@@ -196,6 +196,6 @@ fn replay_writes_nothing() {
     let before = log.disk.change_count();
     assert_eq!(log.replay().unwrap().1, log.written);
     let segment = open(&log.disk, log.ids[0], OpenFor::Values).unwrap();
-    segment.pointed_value(log.written[0].offset, b"\0a", 1).unwrap();
+    segment.pointed_value(log.written[0].offset, b"\0a", 1, true).unwrap();
     assert_eq!(log.disk.change_count(), before);
 }

@@ -36,8 +36,8 @@ fn values_are_read_where_the_memtable_says() {
         let len = value.len() as u32;
         assert_eq!(segment.value(seen.offset, key.len(), len).unwrap(), value);
         for segment in [&segment, &reopened[0]] {
-            assert_eq!(segment.pointed_value(seen.offset, key, len).unwrap()[..], value[..]);
-            assert_eq!(segment.pointed_value(seen.offset, key, len).unwrap()[..], value[..]);
+            assert_eq!(segment.pointed_value(seen.offset, key, len, true).unwrap()[..], value[..]);
+            assert_eq!(segment.pointed_value(seen.offset, key, len, true).unwrap()[..], value[..]);
             let record = segment.record(seen.offset).unwrap();
             assert_eq!((record.kind, record.key, record.value), (Kind::Put, &key[..], &value[..]));
             assert_eq!(record.len, record_len(key.len(), len));
@@ -227,7 +227,8 @@ fn windows_of_the_operating_system() {
         let dir = tempfile::tempdir().unwrap();
         let identity = identity(1, (8 << 20) + 4096);
         let path = dir.path().join("1.vlog");
-        let segment = Segment::create(&OsFileSystem, &path, identity, prefill).unwrap();
+        let segment = Segment::create(&OsFileSystem, &path, identity, prefill, &access());
+        let segment = segment.unwrap();
         let mut writer = LogWriter::new(Arc::new(segment), 0, 0).unwrap();
         let (mut offsets, mut windows) = (Vec::new(), 0);
         let value = |n: u64| vec![n as u8; (n * n % 5000) as usize];
@@ -251,7 +252,8 @@ fn windows_of_the_operating_system() {
             }
         }
         assert_eq!(windows, 4);
-        let opened = Segment::open(&OsFileSystem, &path, identity, OpenFor::Replay).unwrap();
+        let opened = Segment::open(&OsFileSystem, &path, identity, OpenFor::Replay, &access());
+        let opened = opened.unwrap();
         let (_, seen) = collect(&[Arc::new(opened)], 0).unwrap();
         assert_eq!(seen.len(), offsets.len());
         for (n, (seen, offset)) in (0u64..).zip(seen.iter().zip(&offsets)) {

@@ -34,24 +34,33 @@ impl Place {
     }
 
     /// Many tables and joined runs, as large databases have them.
-    pub(super) fn small_tables(&self) -> [Intervention; 4] {
+    pub(super) fn small_tables(&self) -> [Intervention; 5] {
         let limit = |name, bytes| Intervention::limit(self.path(), name, bytes);
         let files = [limit("joined files", 2), limit("collected file size", 1 << 20)];
         let [joined, collected] = files;
-        [limit("table size", 8000), limit("join size", 1000), joined, collected]
+        // And in no memory for the locators of tables that are read directly.
+        let paged = limit("heap of files", 2000);
+        [limit("table size", 8000), limit("join size", 1000), joined, collected, paged]
     }
 }
 
 fn options(settings: &Settings) -> Options {
-    Options::new()
+    let options = Options::new()
         .memtable_size_bytes(settings.memtable_size_bytes)
         .backlog_limit_bytes(4 * settings.memtable_size_bytes)
         .value_threshold_bytes(settings.value_threshold_bytes)
         .space_amplification_percent(settings.space_amplification_percent)
         .durability(settings.durability)
         .compression(settings.compression)
-        .cache_size_bytes(settings.cache_size_bytes)
-        .io(settings.io)
+        .io(settings.io);
+    let options = match settings.memory_budget {
+        Some(bytes) => options.memory_budget(bytes),
+        None => options,
+    };
+    match settings.cache_size_bytes {
+        Some(bytes) => options.cache_size_bytes(bytes),
+        None => options,
+    }
 }
 
 /// A scan and what it must show, in its direction, with its place between two entries.
@@ -215,6 +224,11 @@ impl Machine {
         let found = self.db.get(key).unwrap();
         assert!(found.as_deref() == expected.map(Vec::as_slice), "get");
         assert_eq!(self.db.contains(key).unwrap(), expected.is_some(), "contains");
+        let (start, len) = (key.len() * 37 % 700, 90 + key.len() * 13);
+        let part = self.db.get_range(key, start as u64, len).unwrap();
+        let end = |value: &[u8]| (start + len).min(value.len());
+        let cut = expected.map(|value| value[start.min(value.len())..end(value)].to_vec());
+        assert!(part.as_deref() == cut.as_deref(), "get_range");
         let mut buf = vec![7; 500];
         let len = self.db.get_into(key, &mut buf).unwrap();
         assert_eq!(len, expected.map(Vec::len), "get_into");

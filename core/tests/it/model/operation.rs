@@ -126,7 +126,8 @@ pub(super) struct Settings {
     pub(super) space_amplification_percent: u64,
     pub(super) durability: toykv::Durability,
     pub(super) compression: toykv::Compression,
-    pub(super) cache_size_bytes: u64,
+    pub(super) memory_budget: Option<u64>,
+    pub(super) cache_size_bytes: Option<u64>,
     pub(super) io: toykv::IoMode,
 }
 
@@ -193,14 +194,15 @@ fn settings() -> impl Strategy<Value = Settings> {
     let space = select(vec![110u64, 150, 1000]);
     let durability = select(vec![Process, Interval, Interval, Sync]);
     let compression = select(vec![Compression::None, Compression::Lz4, Compression::Zstd]);
-    let cache = select(vec![0, 40_000, 1 << 20]);
+    let budget = select(vec![Some(4 << 20), Some(6 << 20), None]);
+    let cache = select(vec![Some(0), Some(40_000), Some(1 << 20), None]);
     let io = select(vec![IoMode::Mapped, IoMode::Direct]);
-    ((size, threshold, space), durability, compression, cache, io).prop_map(
+    ((size, threshold, space), durability, compression, (budget, cache), io).prop_map(
         |(
             (memtable_size_bytes, value_threshold_bytes, percent),
             durability,
             compression,
-            cache,
+            (memory_budget, cache_size_bytes),
             io,
         )| {
             Settings {
@@ -209,7 +211,8 @@ fn settings() -> impl Strategy<Value = Settings> {
                 space_amplification_percent: percent,
                 durability,
                 compression,
-                cache_size_bytes: cache,
+                memory_budget,
+                cache_size_bytes,
                 io,
             }
         },
