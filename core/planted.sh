@@ -16,6 +16,8 @@ sync: the newest segment only|it|crash::power_loss|rotation_with_one_sync
 sync: a failure is forgotten|it|faults::calls_about_bytes|
 sync: claimed before it is done|it|crash_threads::|
 sync: tried again|it|faults::|
+sync tells nobody|it|stalls::who_waits_for_the_sync|
+number after sync|it|races::a_sync_answers|
 poison: ignored|it|faults::calls_about_bytes|
 write: acknowledged before the sync|it|crash::power_loss|puts_at_sync
 write: a full disk is acknowledged|it|faults::a_full_disk|

@@ -118,6 +118,23 @@ impl Error {
         }
     }
 
+    /// The same error with the file at fault and the offset in it, unless it names a file.
+    #[cold]
+    pub(crate) fn in_file(self, path: &Path, offset: u64) -> Error {
+        if self.inner.path.is_some() {
+            return self;
+        }
+        Error {
+            inner: Arc::new(Inner {
+                kind: self.inner.kind,
+                message: self.inner.message.clone(),
+                path: Some(path.to_path_buf()),
+                offset: Some(offset),
+                os_error: self.inner.os_error,
+            }),
+        }
+    }
+
     /// The same error as another kind, where the caller knows better what the failure means.
     #[cold]
     pub(crate) fn with_kind(&self, kind: ErrorKind) -> Error {

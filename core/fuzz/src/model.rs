@@ -6,7 +6,7 @@ use std::ops::Bound;
 use toykv::sim::SimDisk;
 use toykv::{Compression, Db, Options, ScanOptions, Snapshot, WriteBatch};
 
-use crate::{PATH, options};
+use super::{PATH, options};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -31,7 +31,7 @@ impl Tape<'_> {
         let (shape, fill) = (self.byte()?, self.byte()?);
         let len = [0, 1, 30, 200, 1023, 1024, 5000, 70_000][usize::from(shape & 7)];
         let noise = shape & 8 != 0;
-        let byte = |i: usize| if noise { (i * i >> 3) as u8 ^ fill } else { fill };
+        let byte = |i: usize| if noise { ((i * i) >> 3) as u8 ^ fill } else { fill };
         Some((0..len).map(byte).collect())
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
 use crate::key::LookupKey;
 use crate::memtable::{MemEntry, MemIter};
-use crate::table::{IterMode, TableIter};
+use crate::table::{IterMode, Place, TableIter};
 use crate::types::{Kind, SeqNo};
 
 /// A position over the whole tree between two bounds.
@@ -88,7 +88,8 @@ impl TreeCursor {
         let value = match self.merge.current() {
             Child::Mem(child) => child.part.value(key, &child.entry)?,
             Child::Run(child) if child.kind() == Kind::Pointer => {
-                self.view.resolve(key, child.iter().value())?
+                let found = self.view.resolve(key, child.iter().value());
+                found.map_err(|error| child.iter().blame(error))?
             }
             Child::Run(child) => return Ok((key, child.iter().value())),
         };
@@ -325,11 +326,13 @@ struct RunChild {
     iter: Option<TableIter>,
     seqno: SeqNo,
     key: Vec<u8>,
+    /// Going back, on an older version: where the newest one of its key is.
+    newest: Place,
 }
 
 impl RunChild {
     fn new(view: Arc<View>, run: usize, seqno: SeqNo) -> RunChild {
-        RunChild { view, run, table: 0, iter: None, seqno, key: Vec::new() }
+        RunChild { view, run, table: 0, iter: None, seqno, key: Vec::new(), newest: Place::START }
     }
 
     /// The iterator of a child that is valid.
@@ -397,7 +400,7 @@ impl RunChild {
         if iter.is_older_version() {
             self.key.clear();
             self.key.extend_from_slice(iter.key());
-            iter.seek_before(&self.key)?;
+            iter.seek_back(&self.key, self.newest)?;
         } else {
             iter.prev()?;
             if is_lone(iter, self.seqno) {
@@ -434,6 +437,7 @@ impl RunChild {
                 }
                 self.key.clear();
                 self.key.extend_from_slice(iter.key());
+                self.newest = iter.place();
                 iter.next()?;
                 while iter.valid() && iter.is_older_version() {
                     if iter.seqno() <= self.seqno {
@@ -441,7 +445,7 @@ impl RunChild {
                     }
                     iter.next()?;
                 }
-                iter.seek_before(&self.key)?;
+                iter.seek_back(&self.key, self.newest)?;
             }
             let Some(previous) = self.table.checked_sub(1) else {
                 self.iter = None;
@@ -470,7 +474,7 @@ fn to_newest(iter: &mut TableIter, scratch: &mut Vec<u8>) -> Result<()> {
     if iter.valid() && iter.is_older_version() {
         scratch.clear();
         scratch.extend_from_slice(iter.key());
-        iter.seek(scratch)?;
+        iter.seek_newest(scratch)?;
     }
     Ok(())
 }

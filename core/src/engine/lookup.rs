@@ -77,8 +77,14 @@ impl View {
                 return match entry.kind {
                     Kind::Delete => Ok(None),
                     Kind::Put => Ok(Some(Found { value: entry.value, owner: Owner::Table(table) })),
-                    Kind::Pointer => self.resolve_as::<PART>(key, &entry.value, range).map(Some),
-                    Kind::Packed => Err(unreadable("an entry of a table has a kind of the log")),
+                    Kind::Pointer => self
+                        .resolve_as::<PART>(key, &entry.value, range)
+                        .map(Some)
+                        .map_err(|error| table.blame(error, &entry.value)),
+                    Kind::Packed => {
+                        let error = unreadable("an entry of a table has a kind of the log");
+                        Err(table.blame(error, &entry.value))
+                    }
                 };
             }
         }

@@ -73,6 +73,7 @@ impl Engine {
             queue.note_synced(target);
         }
         let result = self.sync_segments();
+        hooks::reach(&self.env.dir, "sync: done");
         let target = match hooks::planted(&self.env.dir, "number after sync") {
             true => self.visible.load(Ordering::Acquire),
             false => target,

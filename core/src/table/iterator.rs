@@ -114,6 +114,12 @@ impl TableIter {
         self.valid
     }
 
+    /// An error about the entry's value, with the place of the value.
+    #[cold]
+    pub(crate) fn blame(&self, error: Error) -> Error {
+        self.table.blame(error, self.value())
+    }
+
     /// The entry's encoded key.
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
@@ -177,7 +183,36 @@ impl TableIter {
         self.go_before(place)?;
         if self.valid && self.older {
             let key = self.key.clone();
-            return self.seek(&key);
+            return self.seek_newest(&key);
+        }
+        Ok(())
+    }
+
+    /// Where the cursor is.
+    #[inline]
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// From the oldest version of `key` to its newest. Corruption where that lies behind it, so that
+    /// whoever goes back ends, whatever the table says.
+    pub(crate) fn seek_newest(&mut self, key: &[u8]) -> Result<()> {
+        let from = self.place;
+        self.seek(key)?;
+        self.check_back(!self.valid || from < self.place)
+    }
+
+    /// As seek_before, from the newest version of `key` at `from`. Corruption where what is before
+    /// it in order is not before it in place.
+    pub(crate) fn seek_back(&mut self, key: &[u8], from: Place) -> Result<()> {
+        self.seek_before(key)?;
+        self.check_back(self.valid && from <= self.place)
+    }
+
+    fn check_back(&mut self, wrong: bool) -> Result<()> {
+        if wrong {
+            self.valid = false;
+            return Err(self.wrong("keys are out of order"));
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ mod wreck;
 pub(crate) use builder::{TableBuilder, TableParams};
 pub(crate) use iterator::{IterMode, TableIter};
 pub(crate) use reader::Table;
+pub(crate) use search::Place;
 pub(crate) use verify::Watch;
 pub(crate) use wreck::{Wreck, WreckEntry};
 

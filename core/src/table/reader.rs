@@ -113,6 +113,16 @@ impl Table {
         self.parts.path()
     }
 
+    /// An error about a value of this table, with the file and, where it is read in place, the
+    /// offset of the value; 0 where it is not.
+    #[cold]
+    pub(crate) fn blame(&self, error: Error, value: &[u8]) -> Error {
+        let start = self.parts.slice(0, 1).as_ptr().addr();
+        let offset = value.as_ptr().addr().wrapping_sub(start) as u64;
+        let inside = offset < self.parts.layout().data_end as u64;
+        error.in_file(self.path(), if inside { offset } else { 0 })
+    }
+
     /// Starts to load what a `get` of a key with this hash reads first.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {

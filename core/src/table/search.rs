@@ -8,10 +8,15 @@ use crate::table::reader::{Table, TableEntry};
 use crate::types::SeqNo;
 
 /// A place in a table: a block's number and an entry's index in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
     pub(super) block: usize,
     pub(super) entry: usize,
+}
+
+impl Place {
+    /// Before everything but the first entry.
+    pub(crate) const START: Place = Place { block: 0, entry: 0 };
 }
 
 impl Table {

@@ -5,6 +5,7 @@ mod bad_input;
 mod basic;
 mod compression;
 mod concurrent;
+mod corpora;
 mod crash;
 mod crash_model;
 mod crash_threads;

@@ -75,6 +75,26 @@ fn a_reader_pins_before_it_reads_the_number() {
 }
 
 #[test]
+fn a_sync_answers_only_for_what_was_there_when_it_began() {
+    both_ways("number after sync", |plant| {
+        let (disk, path) = (SimDisk::new(), Path::new("/late for a sync"));
+        let _planted = plant(path);
+        let db = disk.open_db(path, &small()).unwrap();
+        db.put(b"early", b"").unwrap();
+        let other = db.clone();
+        let step = Intervention::at(path, "sync: done", move || {
+            other.put(b"late", b"").unwrap();
+        });
+        db.sync().unwrap();
+        assert_eq!(step.met(), 1);
+        db.sync().unwrap();
+        let left = disk.crash_image(&CrashPolicy::DROP_ALL, 1);
+        let left = left.open_db(path, &small()).unwrap().contains(b"late").unwrap();
+        expect("late is there", left, &[true])
+    });
+}
+
+#[test]
 fn a_snapshot_is_registered_under_the_lock_under_which_its_number_is_read() {
     both_ways("number before lock", |plant| {
         let dir = tempfile::tempdir().unwrap();

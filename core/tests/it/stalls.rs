@@ -59,6 +59,27 @@ fn who_waits_hears_that_the_log_is_poisoned() {
 }
 
 #[test]
+fn who_waits_for_the_sync_of_another_hears_of_its_end() {
+    let path = Path::new("/waits for a sync");
+    let db = SimDisk::new().open_db(path, &small()).unwrap();
+    let sync = WriteOptions::new().durability(Durability::Sync);
+    let (ended, end) = channel();
+    let (other, how) = (db.clone(), sync);
+    let step = Intervention::at(path, "sync: done", move || {
+        let late = other.clone();
+        std::thread::spawn(move || ended.send(late.put_with(b"late", b"", &how)));
+        while !other.contains(b"late").unwrap() {
+            std::thread::yield_now();
+        }
+        // It begins to wait; where that takes longer the test notices less.
+        std::thread::sleep(Duration::from_millis(100));
+    });
+    db.put_with(b"early", b"", &sync).unwrap();
+    assert_eq!(step.met(), 1);
+    soon(&end).unwrap();
+}
+
+#[test]
 fn without_threads_nobody_waits_for_them() {
     let path = Path::new("/no threads");
     let disk = SimDisk::new();

@@ -80,7 +80,6 @@ fn clients_that_never_read_or_never_ask_leave_the_port_to_others() {
         config.limits.http_connections = 2;
         config.limits.send_seconds = 1;
         config.limits.idle_seconds = 4;
-        config.limits.header_seconds = 3600;
     });
     let connect = || {
         let stream = TcpStream::connect(server.http.unwrap()).unwrap();
