@@ -194,8 +194,8 @@ impl TableIter {
         self.place
     }
 
-    /// From the oldest version of `key` to its newest. Corruption where that lies behind it, so that
-    /// whoever goes back ends, whatever the table says.
+    /// From the oldest version of `key` to its newest. Corruption where that lies behind it, so
+    /// that whoever goes back ends, whatever the table says.
     pub(crate) fn seek_newest(&mut self, key: &[u8]) -> Result<()> {
         let from = self.place;
         self.seek(key)?;
