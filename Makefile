@@ -113,7 +113,7 @@ bench-server: need-rust ## The server beside Debian's redis-server (needs redis-
 bench: need-rust need-cc ## Compare with LMDB: some minutes, keep the machine idle
 	$(CARGO) run --release --package toykv-bench -- $(BENCH_ARGS)
 
-bench-peers: bench-tools ## All suites with all peers, about 25 minutes and a long first build
+bench-peers: bench-tools ## All suites with all peers, about 45 minutes and a long first build
 	$(BENCH_ENV) $(CARGO) run --release --package toykv-bench --features peers -- \
 	    peers $(BENCH_ARGS)
 
