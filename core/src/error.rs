@@ -66,6 +66,7 @@ pub struct Error {
     inner: Arc<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -124,29 +125,14 @@ impl Error {
         if self.inner.path.is_some() {
             return self;
         }
-        Error {
-            inner: Arc::new(Inner {
-                kind: self.inner.kind,
-                message: self.inner.message.clone(),
-                path: Some(path.to_path_buf()),
-                offset: Some(offset),
-                os_error: self.inner.os_error,
-            }),
-        }
+        let (path, offset) = (Some(path.to_path_buf()), Some(offset));
+        Error { inner: Arc::new(Inner { path, offset, ..(*self.inner).clone() }) }
     }
 
     /// The same error as another kind, where the caller knows better what the failure means.
     #[cold]
     pub(crate) fn with_kind(&self, kind: ErrorKind) -> Error {
-        Error {
-            inner: Arc::new(Inner {
-                kind,
-                message: self.inner.message.clone(),
-                path: self.inner.path.clone(),
-                offset: self.inner.offset,
-                os_error: self.inner.os_error,
-            }),
-        }
+        Error { inner: Arc::new(Inner { kind, ..(*self.inner).clone() }) }
     }
 
     /// What to do about it.

@@ -67,7 +67,7 @@ impl Engine {
     fn becomes_tables<'a>(
         &self,
         size: &FrameSize,
-        entries: impl Iterator<Item = BatchEntry<'a>>,
+        mut entries: impl Iterator<Item = BatchEntry<'a>>,
         options: &WriteOptions,
     ) -> bool {
         let memtable = self.env.plan.memtable_size_bytes;
@@ -79,7 +79,7 @@ impl Engine {
         }
         let (mut before, most) = (None, self.env.options.value_threshold_bytes);
         !options.no_wait
-            && entries.into_iter().all(|entry| {
+            && entries.all(|entry| {
                 let ascends = before < Some(entry.key);
                 before = Some(entry.key);
                 ascends && (entry.value.len() as u64) < most

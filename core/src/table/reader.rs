@@ -119,7 +119,8 @@ impl Table {
     pub(crate) fn blame(&self, error: Error, value: &[u8]) -> Error {
         let start = self.parts.slice(0, 1).as_ptr().addr();
         let offset = value.as_ptr().addr().wrapping_sub(start) as u64;
-        let inside = offset < self.parts.layout().data_end as u64;
+        let in_place = self.parts.elsewhere().is_none();
+        let inside = in_place && offset < self.parts.layout().data_end as u64;
         error.in_file(self.path(), if inside { offset } else { 0 })
     }
 

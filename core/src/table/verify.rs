@@ -157,7 +157,8 @@ impl Table {
 
     /// How many entries a damaged block says that it has.
     fn claimed(&self, number: usize) -> Option<u64> {
-        let cell = self.cell_of(number).ok().filter(|_| !self.parts.is_packed())?;
+        let in_place = self.parts.elsewhere().is_none();
+        let cell = self.cell_of(number).ok().filter(|_| in_place)?;
         let bytes = self.parts.slice(cell << self.parts.grid_shift(), 14);
         let count = bytes.get(12..).and_then(<[u8]>::first_chunk)?;
         Some(u64::from(u16::from_le_bytes(*count))).filter(|count| *count > 0)

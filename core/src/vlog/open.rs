@@ -12,7 +12,7 @@ use super::identify::{check_identity, check_rewritten, map_len};
 use super::map::{MapFile, decode_directory};
 use super::segment::Segment;
 use crate::cache::FileAccess;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::fs::{Access, File, FileSystem, Region};
 use crate::planted::planted;
 use crate::types::SegmentId;
@@ -83,7 +83,8 @@ impl Segment {
         purpose: OpenFor,
         access: &FileAccess,
     ) -> Result<Segment> {
-        identity.check_size()?;
+        let told = identity.check_size();
+        told.map_err(|error| error.with_kind(ErrorKind::Corruption).in_file(path, 0))?;
         let (order, direct) = match purpose {
             OpenFor::Replay => (Access::Sequential, false),
             OpenFor::Values => (Access::Random, access.direct),
