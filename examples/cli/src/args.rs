@@ -166,7 +166,7 @@ pub(crate) enum Verb {
     Stats,
     /// Tell where the space goes
     Explain,
-    /// Search a closed directory for damage and list it; on a server, read everything
+    /// Search a closed directory, or a server while it serves, for damage and list it
     Verify(VerifyArgs),
     /// Save what can be read of a damaged database in a new one, and list the damage
     Salvage(SalvageArgs),

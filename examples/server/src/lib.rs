@@ -3,7 +3,7 @@
 //! Layers, imports go down: `program`, `server` (start and end), the ports (`listen`, `conn`,
 //! `tls`), the dialects (`lines`, `resp`, `grpc`, `http`), which only translate, `store` (what
 //! commands mean to the engine); beside them plain parts: `config`, `limits`, `budget`, `out`,
-//! `clients`, `metrics`, `auth`, `threads`, `words`.
+//! `clients`, `metrics`, `auth`, `threads`, `words`, `quote`.
 
 mod auth;
 mod budget;
@@ -19,13 +19,14 @@ mod metrics;
 mod out;
 mod program;
 pub mod proto;
+mod quote;
 mod resp;
 mod server;
 mod shutdown;
 mod store;
 mod threads;
 mod tls;
-pub mod words;
+mod words;
 
 pub use auth::Secret;
 pub use config::{Config, ConfigError, Flags, FlushPolicy, LogFormat};

@@ -12,11 +12,12 @@ use crate::clients::Client;
 use crate::conn::{Dialect, Next};
 use crate::metrics::add;
 use crate::out::Out;
+use crate::quote::quote_to;
 use crate::resp::{COMMANDS, NO_COMMAND, find};
 use crate::server::Shared;
 use crate::store::Stall;
 use crate::threads::{blocking, blocking_if_long};
-use crate::words::{quote_to, split};
+use crate::words::split;
 
 const HELP: &str = "\
 SET key value               stores a value: success
@@ -74,10 +75,10 @@ impl Session {
 
     /// Answers one line; true when it was the last.
     fn line(&mut self, line: &[u8], out: &mut Out) -> bool {
-        let words = match split(line) {
-            Ok(words) => words,
+        let words: Vec<Vec<u8>> = match split(line) {
+            Ok(words) => words.into_iter().map(|(word, _)| word).collect(),
             Err(text) => {
-                self.fail(&text, out);
+                self.fail(text, out);
                 return false;
             }
         };
@@ -174,9 +175,14 @@ impl Session {
     }
 
     fn log_in(&mut self, password: &[u8], out: &mut Out) -> std::result::Result<(), Failure> {
+        if !self.shared.secret.is_set() {
+            let text =
+                "no password is configured here, and none is needed: is this the right server?";
+            return Err(Failure::Words(text.into()));
+        }
         if !self.shared.secret.admits(password) {
             self.client.note_guess();
-            return Err(Failure::Words("wrong password, or none is needed".into()));
+            return Err(Failure::Words("wrong password".into()));
         }
         self.authenticated = true;
         out.push(b"success\n");

@@ -196,3 +196,47 @@ async fn serve(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+    use super::*;
+
+    /// The first line that answers some bytes on a new connection.
+    async fn ask(address: SocketAddr, bytes: &[u8]) -> String {
+        let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+        stream.write_all(bytes).await.unwrap();
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        line
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn long_commands_end_when_the_time_for_them_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(&Config::for_dir(&dir.path().join("db"))).await.unwrap();
+        let (address, shutdown) = (server.tcp_address(), server.shutdown());
+        let running = tokio::spawn(server.run());
+        let keys = b"*2\r\n$4\r\nKEYS\r\n$1\r\n*\r\n";
+        assert_eq!(ask(address, b"SET a 1\n").await, "success\n");
+        assert_eq!(ask(address, keys).await, "*1\r\n");
+        assert_eq!(ask(address, b"SCAN\n").await, "a 1\n");
+        assert!(!shutdown.is_over());
+        shutdown.cut_short();
+        assert_eq!(ask(address, keys).await, "-ERR the server ends\r\n");
+        assert_eq!(ask(address, b"SCAN\n").await, "error: the server ends\n");
+        shutdown.start();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_cuts_long_commands_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(&Config::for_dir(&dir.path().join("db"))).await.unwrap();
+        let shutdown = server.shutdown();
+        shutdown.start();
+        server.run().await.unwrap();
+        assert!(shutdown.is_over());
+    }
+}

@@ -10,7 +10,8 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
 use super::Shared;
-use super::words::{self, quote};
+use super::line::split;
+use super::words::quote;
 use crate::args::Line;
 use crate::store::Range;
 
@@ -75,8 +76,8 @@ fn last_word(line: &str) -> Option<(usize, Vec<u8>)> {
         Some(quote) => format!("{}{quote}", &line[start..]),
         None => line[start..].to_owned(),
     };
-    let word = words::split(word.as_bytes()).ok()?.pop();
-    Some((start, word.map(|word| word.bytes).unwrap_or_default()))
+    let word = split(word.as_bytes()).ok()?.pop();
+    Some((start, word.map(|(bytes, _)| bytes).unwrap_or_default()))
 }
 
 impl Completer for ShellHelper {

@@ -4,6 +4,9 @@
 //! with the exit code of its first failure.
 
 mod helper;
+/// The dialect of the server's lines.
+#[path = "../../../server/src/words.rs"]
+mod line;
 mod pager;
 mod words;
 
@@ -174,10 +177,10 @@ fn one_line(
     if line.trim_ascii_start().starts_with(b"#") {
         return Ok(Next::Line);
     }
-    let mut words = words::split(line)?;
-    let Some(verb) = words.first_mut() else { return Ok(Next::Line) };
-    verb.bytes.make_ascii_lowercase();
-    let verb = verb.bytes.clone();
+    let mut words = line::split(line).map_err(Failure::usage)?;
+    let Some((verb, _)) = words.first_mut() else { return Ok(Next::Line) };
+    verb.make_ascii_lowercase();
+    let verb = verb.clone();
     if matches!(&verb[..], b"exit" | b"quit") {
         return Ok(Next::End);
     }
@@ -194,7 +197,7 @@ fn one_line(
         write!(out, "{}", help())?;
         return Ok(Next::Line);
     }
-    let arguments = words.iter().map(words::Word::argument);
+    let arguments = words.iter().map(words::argument);
     let line = match Line::try_parse_from(arguments) {
         Ok(line) => line,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {

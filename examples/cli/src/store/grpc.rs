@@ -9,12 +9,14 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::proto::toykv_client::ToykvClient;
+use super::proto::verify_response::Part;
 use super::proto::write::Operation;
 use super::proto::{
     BatchWriteRequest, CollectRequest, CompactRequest, DeleteRequest, ExplainRequest, GetRequest,
-    Progress, Put, PutRequest, ScanRequest, StatsRequest, StatsResponse, Write,
+    Progress, Put, PutRequest, ScanRequest, StatsRequest, StatsResponse, VerifyRequest,
+    VerifyResponse, Write,
 };
-use super::{Entries, Figures, Range, Store, Visit, Watch};
+use super::{Damage, Entries, Figures, Range, Spot, Store, Visit, Watch};
 use crate::args::{Durability, Target};
 use crate::failure::{Exit, Failure, Result};
 
@@ -107,10 +109,12 @@ impl Grpc {
         request
     }
 
-    /// Tells `watch` how far long work has come until it ends; leaving it cancels it.
-    fn follow(
+    /// Tells `watch` how far long work has come until it ends; leaving it cancels it. `read` takes
+    /// what messages say beside that.
+    fn follow<T>(
         &self,
-        answer: std::result::Result<Response<Streaming<Progress>>, Status>,
+        answer: std::result::Result<Response<Streaming<T>>, Status>,
+        read: &mut dyn FnMut(T) -> Option<Progress>,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
         let failed = |status: Status| failure(&self.address, &status);
@@ -124,7 +128,11 @@ impl Grpc {
                 // Nothing new, but the person may have pressed Ctrl-C.
                 Err(_) => {}
                 Ok(message) => match message.map_err(failed)? {
-                    Some(progress) => (done, total) = (progress.done_bytes, progress.total_bytes),
+                    Some(message) => {
+                        if let Some(progress) = read(message) {
+                            (done, total) = (progress.done_bytes, progress.total_bytes);
+                        }
+                    }
                     None => return Ok(()),
                 },
             }
@@ -288,7 +296,7 @@ impl Store for Grpc {
         let (start, end) = (range.start.clone(), range.end.clone());
         let request = self.request(CompactRequest { start, end });
         let answer = self.runtime.block_on(self.client.compact(request));
-        self.follow(answer, watch)
+        self.follow(answer, &mut Some, watch)
     }
 
     fn explain(&mut self) -> Result<Figures> {
@@ -306,7 +314,39 @@ impl Store for Grpc {
     fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         let request = self.request(CollectRequest {});
         let answer = self.runtime.block_on(self.client.collect(request));
-        self.follow(answer, watch)
+        self.follow(answer, &mut Some, watch)
+    }
+
+    fn verify(&mut self, watch: &mut Watch<'_>) -> Result<Damage> {
+        let request = self.request(VerifyRequest {});
+        let answer = self.runtime.block_on(self.client.verify(request));
+        let (mut damage, mut ended) = (Damage::default(), false);
+        let mut read = |message: VerifyResponse| match message.part? {
+            Part::Progress(progress) => Some(progress),
+            Part::Finding(finding) => {
+                damage.places.push(Spot {
+                    path: finding.path.into_bytes(),
+                    offset: finding.offset,
+                    what: finding.what,
+                    first_key: finding.first_key,
+                    last_key: finding.last_key,
+                    records: finding.records,
+                });
+                None
+            }
+            Part::Totals(totals) => {
+                (damage.files, damage.bytes) = (totals.files, totals.bytes);
+                (damage.records, damage.count) = (totals.records, totals.findings);
+                ended = true;
+                None
+            }
+        };
+        self.follow(answer, &mut read, watch)?;
+        if !ended {
+            let message = format!("{}: the search ended without its totals", self.address);
+            return Err(Failure::new(Exit::Unreachable, message));
+        }
+        Ok(damage)
     }
 
     fn close(&mut self) -> Result<()> {

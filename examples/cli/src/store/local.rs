@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use toykv::{Db, Options, ScanOptions, WriteBatch};
 
-use super::{Access, Entries, Figures, Range, Store, Visit, Watch};
+use super::{Access, Damage, Entries, Figures, Range, Store, Visit, Watch};
 use crate::args::Target;
 use crate::failure::Result;
 
@@ -125,6 +125,13 @@ impl Store for Local {
             watch(progress.done_bytes, progress.total_bytes)
         })?;
         Ok(())
+    }
+
+    fn verify(&mut self, watch: &mut Watch<'_>) -> Result<Damage> {
+        let report = self.db.scrub(0, &mut |progress| -> ControlFlow<()> {
+            watch(progress.done_bytes, progress.total_bytes)
+        })?;
+        Ok(report.into())
     }
 
     fn close(&mut self) -> Result<()> {

@@ -3,6 +3,7 @@
 //! Invariant SAME: a verb means the same wherever the store is. What a place cannot do it refuses
 //! with [`unsupported`], which names the verb and the reason.
 
+mod damage;
 mod grpc;
 mod local;
 mod proto;
@@ -14,6 +15,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::args::Target;
 use crate::failure::{Exit, Failure, Result};
+
+pub(crate) use damage::{Damage, Spot};
 
 /// Keys and values of a batch, in the order of writing.
 pub(crate) type Entries = [(Vec<u8>, Vec<u8>)];
@@ -78,6 +81,8 @@ pub(crate) trait Store {
     fn explain(&mut self) -> Result<Figures>;
     /// Gives back the space of values that are no longer needed.
     fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()>;
+    /// Searches for damage while others read and write.
+    fn verify(&mut self, watch: &mut Watch<'_>) -> Result<Damage>;
     /// Makes everything written durable and lets go of the store.
     fn close(&mut self) -> Result<()>;
 }

@@ -11,7 +11,7 @@ use redis::{Client, Connection, ConnectionAddr, ErrorKind, IntoConnectionInfo};
 use redis::{RedisConnectionInfo, RedisError, RedisResult, TlsCertificates};
 use serde_json::Value as Json;
 
-use super::{Entries, Figures, Range, Store, Visit, Watch, unsupported};
+use super::{Damage, Entries, Figures, Range, Spot, Store, Visit, Watch, unsupported};
 use crate::args::Target;
 use crate::failure::{Exit, Failure, Result};
 
@@ -45,10 +45,7 @@ impl Resp {
             let message = format!("{address:?} is no address: host:port or http://host:port");
             return Err(Failure::usage(message));
         };
-        let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
-        if let Some(password) = password {
-            login = login.set_password(password);
-        }
+        let login = RedisConnectionInfo::default().set_skip_set_lib_name();
         let root_cert = target.ca.as_deref().map(crate::files::read_all).transpose()?;
         let address = plain.to_owned();
         let connect = || -> RedisResult<Connection> {
@@ -66,10 +63,19 @@ impl Resp {
             connection.set_write_timeout(Some(ANSWER_TIMEOUT))?;
             Ok(connection)
         };
-        match connect() {
-            Ok(connection) => Ok(Resp { address, connection }),
-            Err(error) => Err(failure(&address, &error)),
+        let connection = connect().map_err(|error| failure(&address, &error))?;
+        let mut own = Resp { address, connection };
+        if let Some(password) = password {
+            // Not by the library, which would not tell what the server answers.
+            own.ask::<()>(&[b"AUTH", password.as_bytes()]).map_err(|failure| {
+                match failure.exit {
+                    // There is no password.
+                    Exit::Usage => Failure::new(Exit::Refused, failure.message),
+                    _ => failure,
+                }
+            })?;
         }
+        Ok(own)
     }
 
     fn ask<T: redis::FromRedisValue>(&mut self, command: &[&[u8]]) -> Result<T> {
@@ -182,8 +188,10 @@ fn failure(address: &str, error: &RedisError) -> Failure {
 /// What an answer means that is not the protocol.
 const FOREIGN: &str = "what answers there speaks another protocol than Redis', or TLS";
 
-/// What a client is told, as by Redis, that comes when all places are taken.
+/// What a client is told, as by Redis, that comes when all places are taken, or asks for what only
+/// toykv-server has.
 const TOO_MANY: &str = "max number of clients";
+const UNKNOWN: &str = "unknown command";
 
 /// What a failure without an engine's kind means.
 fn exit(error: &RedisError) -> Exit {
@@ -195,6 +203,7 @@ fn exit(error: &RedisError) -> Exit {
         (_, Some("MISCONF")) => Exit::Poisoned,
         (_, Some("BUSY" | "LOADING" | "TRYAGAIN")) => Exit::Busy,
         _ if error.detail().is_some_and(|text| text.starts_with(TOO_MANY)) => Exit::Busy,
+        _ if error.detail().is_some_and(|text| text.starts_with(UNKNOWN)) => Exit::Unsupported,
         (ErrorKind::Server(_) | ErrorKind::Extension, _) => Exit::Usage,
         (ErrorKind::InvalidClientConfig, _) => Exit::Usage,
         (ErrorKind::Client | ErrorKind::UnexpectedReturnType, _) => Exit::Unsupported,
@@ -302,6 +311,30 @@ impl Store for Resp {
     fn collect(&mut self, watch: &mut Watch<'_>) -> Result<()> {
         self.ask::<()>(&[b"TOYKV", b"GC"])?;
         self.follow(watch)
+    }
+
+    fn verify(&mut self, watch: &mut Watch<'_>) -> Result<Damage> {
+        self.ask::<()>(&[b"TOYKV", b"VERIFY"])?;
+        self.follow(watch)?;
+        type Found = (Vec<u8>, u64, Option<Vec<u8>>, Option<Vec<u8>>, Option<u64>, String);
+        let answer: (Vec<redis::Value>, Vec<Found>) = self.ask(&[b"TOYKV", b"FINDINGS"])?;
+        let totals = pairs(&self.address, &answer.0)?;
+        let total = |name: &str| totals.get(name).and_then(Json::as_u64).unwrap_or(0);
+        let place = |(path, offset, first_key, last_key, records, what): Found| Spot {
+            path,
+            offset,
+            what,
+            first_key,
+            last_key,
+            records,
+        };
+        Ok(Damage {
+            files: total("files"),
+            bytes: total("bytes"),
+            records: total("records"),
+            count: total("findings"),
+            places: answer.1.into_iter().map(place).collect(),
+        })
     }
 
     fn close(&mut self) -> Result<()> {

@@ -67,7 +67,7 @@ pub(crate) fn run(verb: &Verb, store: &mut dyn Store, call: &mut Call<'_>) -> Re
         Verb::Load(args) if args.check => check_dump(args, call),
         Verb::Load(args) => whole::load(args, store, call),
         Verb::Verify(VerifyArgs { dir: Some(dir) }) => verify_dir(dir, call),
-        Verb::Verify(_) => whole::verify(store, call),
+        Verb::Verify(_) => repair::verify(store, call),
         Verb::Compact(args) => {
             whole::compact(args, store, call)?;
             call.done()

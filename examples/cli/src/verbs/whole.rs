@@ -1,4 +1,4 @@
-//! Verbs on whole databases: dump, load, verify, compact, destroy.
+//! Verbs on whole databases: dump, load, compact, gc.
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -10,7 +10,6 @@ use crate::failure::{Exit, Failure, Result};
 use crate::files::{self, Output};
 use crate::progress::{self, Meter, Unit};
 use crate::store::{Range, Store};
-use crate::text::escape;
 
 /// Writes everything as a dump.
 pub(super) fn dump(args: &DumpArgs, store: &mut dyn Store) -> Result<()> {
@@ -81,66 +80,6 @@ fn load_all(
         *stored = reader.totals();
     }
     Ok(())
-}
-
-/// Reads everything of a store that is open, which compares checksums on the way, and looks at
-/// order and count.
-pub(super) fn verify(store: &mut dyn Store, call: &mut Call<'_>) -> Result<()> {
-    let expected = store.len()?;
-    let (seen, failure) = read_range(store, &Range::default(), expected);
-    let Some(first) = failure else {
-        if seen.entries != expected && store.scans_are_frozen() {
-            let what = format!("{} keys are counted, {} are there", expected, seen.entries);
-            return Err(Failure::new(Exit::Corruption, format!("{}: {what}", store.name())));
-        }
-        return call.tell(&[("entries", seen.entries), ("bytes", seen.bytes)]);
-    };
-    if first.exit != Exit::Corruption {
-        return Err(first);
-    }
-    // From the other end, so that a second place of damage is found too.
-    let reverse = Range { reverse: true, ..Range::default() };
-    let (beyond, last) = read_range(store, &reverse, expected);
-    let place = seen.last_key.map_or("at the start".to_owned(), |key| format!("after {key}"));
-    let mut message = format!("{first}\n  found {place}, {} entries read", seen.entries);
-    if let Some(last) = last {
-        let place = beyond.last_key.map_or("at the end".to_owned(), |key| format!("before {key}"));
-        let other = if last.message == first.message { "the same" } else { &last.message };
-        let entries = beyond.entries;
-        message.push_str(&format!(
-            "\n  from the end: {other}\n  found {place}, {entries} entries read"
-        ));
-    }
-    Err(Failure::new(Exit::Corruption, message))
-}
-
-/// What a scan saw before it ended.
-struct Seen {
-    entries: u64,
-    bytes: u64,
-    last_key: Option<String>,
-}
-
-fn read_range(store: &mut dyn Store, range: &Range, expected: u64) -> (Seen, Option<Failure>) {
-    let meter = Meter::new("verifying", Unit::Entries, Some(expected));
-    let mut entries = 0;
-    let mut bytes = 0;
-    let mut last: Option<Vec<u8>> = None;
-    let done = store.scan(range, &mut |key, value| {
-        let wrong = |last: &Vec<u8>| (key <= &last[..]) != range.reverse || key == &last[..];
-        if last.as_ref().is_some_and(wrong) {
-            let message = format!("the key {} is out of order", escape(key));
-            return Err(Failure::new(Exit::Corruption, message));
-        }
-        entries += 1;
-        bytes += (key.len() + value.len()) as u64;
-        let last = last.get_or_insert_default();
-        last.clear();
-        last.extend_from_slice(key);
-        meter.at(entries)?;
-        Ok(ControlFlow::Continue(()))
-    });
-    (Seen { entries, bytes, last_key: last.as_deref().map(escape) }, done.err())
 }
 
 /// Merges what is stored.

@@ -52,9 +52,12 @@ fn serve(stream: TcpStream, entries: &Entries, manner: Manner) -> Option<()> {
             out.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok()?;
             return None;
         }
-        if name == b"AUTH" {
+        if name == b"AUTH" && manner != Manner::Locked {
+            out.write_all(b"-ERR AUTH: no password is configured\r\n").ok()?;
+        } else if name == b"AUTH" {
             admitted = words.last()?[..] == b"secret"[..];
-            let answer: &[u8] = if admitted { b"+OK\r\n" } else { b"-WRONGPASS no\r\n" };
+            let answer: &[u8] =
+                if admitted { b"+OK\r\n" } else { b"-WRONGPASS no such password\r\n" };
             out.write_all(answer).ok()?;
         } else if !admitted {
             out.write_all(b"-NOAUTH Authentication required.\r\n").ok()?;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
 
-use crate::harness::{Place, fail, overwrite, program, run, succeed};
+use crate::harness::{Place, bytes_of, fail, overwrite, program, run, succeed};
 use crate::served::{Served, WAYS, Way, pem};
 
 /// A script that ends with an empty database; every answer is given, none is taken from a place.
@@ -49,9 +49,7 @@ fn check_every_verb(toykv: &dyn Fn(&[&str]) -> Command) {
         assert_eq!(ok(verb), "", "{verb:?}");
     }
     let verified: Json = serde_json::from_str(&ok(&["verify", "--json"])).unwrap();
-    // Entries that a server has shown, records that a directory has.
-    let seen = ["entries", "records"].iter().find_map(|name| verified[*name].as_u64());
-    assert_eq!(seen, Some(2501), "{verified}");
+    assert_eq!((&verified["records"], &verified["findings"]), (&2501.into(), &0.into()));
     let shell = "SET key \"a value\"\nGET key\nDELETE key\nGET key\nLEN\nCOMPACT\nGC\n";
     let answers = succeed(&mut toykv(&["shell"]), shell.as_bytes());
     let expected = "success\na value\nsuccess\nno value stored under key\n2501\nsuccess\nsuccess\n";
@@ -91,6 +89,60 @@ fn every_verb_on_a_server_with_tls() {
     let (code, message) = fail(&mut plain, b"");
     assert_eq!(code, 2, "{message}");
     assert!(message.contains("--ca"), "{message}");
+}
+
+/// The places that a search lists, its records, and what it complains about.
+fn damage(command: &mut Command, input: &[u8]) -> (Vec<Json>, u64, String) {
+    let output = run(command, input);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (listed, complaint) = (text(output.stdout), text(output.stderr));
+    assert_eq!(output.status.code(), Some(4), "{listed}{complaint}");
+    let mut lines: Vec<Json> =
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let totals = lines.pop().unwrap();
+    assert_eq!(totals["findings"], lines.len(), "{listed}");
+    (lines, totals["records"].as_u64().unwrap(), complaint)
+}
+
+#[test]
+fn verify_lists_the_same_damage_wherever_it_is_asked_for() {
+    let place = Place::new();
+    // Keys that are no text: these come through JSON in another form.
+    let csv: String = (0..3000u32).map(|n| format!("ff{n:08x},{n:064x}\n")).collect();
+    let import = ["import", "-", "--no-header", "--hex"];
+    succeed(&mut place.toykv(&import), csv.as_bytes());
+    place.ok(&["compact"]);
+    let folder = place.path("db");
+    let files = crate::harness::names(&folder);
+    let tables = files.iter().filter(|name| name.ends_with(".table"));
+    let mut tables: Vec<_> = tables.map(|name| folder.join(name)).collect();
+    tables.sort_by_key(|path| bytes_of(path).len());
+    let table = tables.pop().unwrap();
+    let mut bytes = bytes_of(&table);
+    // Two places in different blocks.
+    for at in [bytes.len() / 3, bytes.len() / 2] {
+        bytes[at] ^= 1;
+    }
+    overwrite(&table, &bytes);
+    let (listed, records, complaint) = damage(&mut place.toykv(&["verify", "--json"]), b"");
+    assert_eq!(listed.len(), 2, "{complaint}");
+    let first = &listed[0];
+    assert_eq!(first["file"], table.display().to_string());
+    assert!(first["first_key_base64"].is_string() && first["last_key_base64"].is_string());
+    let lost: u64 = listed.iter().map(|place| place["records"].as_u64().unwrap()).sum();
+    assert!(lost > 0 && records == 3000 - lost, "{lost} {records}");
+    let told = format!("damaged: {} at offset {}: ", table.display(), first["offset"]);
+    assert!(complaint.contains(&told) && complaint.contains("damage: 2\n"), "{complaint}");
+
+    let (open, seen, _) = damage(&mut place.toykv(&["shell", "--json"]), b"verify\n");
+    assert_eq!((&open, seen), (&listed, records), "in the shell");
+    let served = Served::start_in(place, &[]);
+    for way in WAYS {
+        let (found, seen, complaint) = damage(&mut served.toykv(way, &["verify", "--json"]), b"");
+        assert_eq!((&found, seen), (&listed, records), "{way:?}");
+        assert!(complaint.contains(&served.address(way)), "{complaint}");
+        assert!(complaint.contains(&told), "{complaint}");
+    }
 }
 
 /// The names of a verb's figures, in their order.

@@ -260,7 +260,7 @@ impl Parser {
         }
         // A byte in front, so that it is never taken for a command in the buffer.
         self.inline.push(b' ');
-        for word in words {
+        for (word, _) in words {
             let start = self.inline.len() as u32;
             self.inline.extend_from_slice(&word);
             self.arguments.push((start, self.inline.len() as u32));

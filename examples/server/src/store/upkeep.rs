@@ -142,23 +142,55 @@ fn run(db: &Db, what: &Upkeep, progress: Tell<'_>) -> Result<Found> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use toykv::{Durability, Options};
 
     use super::*;
 
-    #[test]
-    fn work_that_panics_has_an_end_and_lets_the_next_begin() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("db");
-        let store = Store::open(&dir, Options::new(), Durability::Process).unwrap();
-        let shutdown = Arc::default();
+    fn open(dir: &std::path::Path) -> Store {
+        Store::open(&dir.join("db"), Options::new(), Durability::Process).unwrap()
+    }
+
+    fn end(mut job: Job) -> Result<Found> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let end = |mut job: Job| loop {
+        loop {
             if let Some(outcome) = job.report().outcome {
                 return outcome;
             }
             runtime.block_on(job.changed());
-        };
+        }
+    }
+
+    /// Work that goes on until it is told to stop, but not for ever.
+    fn endless(db: &Db, tell: Tell<'_>) -> Result<Found> {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(60) {
+            db.scrub(0, tell)?;
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn work_ends_when_it_is_given_up_and_when_the_server_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let shutdown = Arc::<Shutdown>::default();
+        let begin = || store.begin_with(&shutdown, endless).unwrap();
+        let job = begin().unwrap();
+        assert!(begin().is_none(), "one at a time");
+        job.give_up();
+        assert_eq!(end(job).unwrap_err().kind(), ErrorKind::Cancelled);
+        let job = begin().unwrap();
+        shutdown.start();
+        assert_eq!(end(job).unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn work_that_panics_has_an_end_and_lets_the_next_begin() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let shutdown = Arc::default();
         let job = store.begin_with(&shutdown, |_, _| panic!("planted"));
         let error = end(job.unwrap().unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Poisoned);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use toykv_server::{Limits, Secret};
 
+use crate::grpc_limits::{frame, head_of, next_frame, raw};
 use crate::support::{Client, PATIENCE, Reply, Running, any_port, encode, start};
 use crate::support::{SLOW_PATTERN, slow_keys};
 
@@ -388,17 +389,26 @@ fn a_scan_that_takes_long_ends_early() {
     assert_ne!(page[0], Reply::bulk("0"), "400 keys were compared with the pattern");
 }
 
+/// In place of what is sent for gRPC's Stats.
+const STATS_CALL: &str = "Stats by gRPC";
+
+/// A whole call without arguments.
+fn call(id: u32, name: &str) -> Vec<u8> {
+    [frame(1, 4, id, &head_of(name)), frame(0, 1, id, &[0; 5])].concat()
+}
+
 /// Counts what is new since it was last asked, as long as there is work for it.
 #[test]
 fn counting_many_keys_lets_others_go_on() {
     let server = start(|config| {
         config.workers = 1;
         config.http = Some(any_port());
+        config.grpc = Some(any_port());
     });
     let (mut good, mut next) = (server.connect(), 0);
     let get = |path| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
     let (json, metrics) = (get("/status.json"), get("/metrics"));
-    for ask in ["DBSIZE", "INFO", "TOYKV STATS", "COUNT\n", &json, &metrics] {
+    for ask in ["DBSIZE", "INFO", "TOYKV STATS", "COUNT\n", &json, &metrics, STATS_CALL] {
         let overtaken = (0..50).any(|_| {
             let keys: Vec<String> = (next..next + 100_000).map(|n| format!("{n:08x}")).collect();
             next += 100_000;
@@ -406,7 +416,11 @@ fn counting_many_keys_lets_others_go_on() {
             keys.iter().for_each(|key| sets.extend([key.as_str(), ""]));
             assert_eq!(good.run(&sets), Reply::ok());
             let by_http = ask.starts_with("GET /");
-            let address = if by_http { server.http.unwrap() } else { server.address };
+            let address = match ask {
+                STATS_CALL => server.grpc.unwrap(),
+                _ if by_http => server.http.unwrap(),
+                _ => server.address,
+            };
             let mut busy = Client::connect(address);
             // A first question, so that the connection is one.
             match ask {
@@ -415,6 +429,15 @@ fn counting_many_keys_lets_others_go_on() {
                     while !busy.line().unwrap().is_empty() {}
                     busy.skip(2);
                     busy.send(ask.as_bytes());
+                }
+                STATS_CALL => {
+                    busy.stream = raw(address, &call(1, "Get"));
+                    // Its head, its message, its end, after what HTTP/2 begins with.
+                    let mut heads = 0;
+                    while heads < 2 {
+                        heads += u32::from(next_frame(&mut busy.stream).unwrap().0 == 1);
+                    }
+                    busy.send(&call(3, "Stats"));
                 }
                 "COUNT\n" => {
                     busy.send(b"GET none\n");

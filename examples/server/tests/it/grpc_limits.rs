@@ -16,7 +16,7 @@ use crate::grpc::{calls, connect, end, get, keys, put, serve};
 use crate::support::{PATIENCE, Running, any_port, start};
 
 /// A raw HTTP/2 client: the preface, its settings, and whatever else.
-fn raw(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+pub(crate) fn raw(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // The server may already have closed.
@@ -26,18 +26,24 @@ fn raw(address: SocketAddr, bytes: &[u8]) -> TcpStream {
 }
 
 /// One frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = (payload.len() as u32).to_be_bytes();
     [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The head of a call of Get, in HPACK without compression.
+/// The head of a call of Get.
 fn head() -> Vec<u8> {
+    head_of("Get")
+}
+
+/// The head of a call, in HPACK without compression.
+pub(crate) fn head_of(call: &str) -> Vec<u8> {
+    let path = format!("/toykv.v1.Toykv/{call}");
     let mut block = Vec::new();
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
-        (":path", "/toykv.v1.Toykv/Get"),
+        (":path", &path[..]),
         (":authority", "localhost"),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
@@ -95,7 +101,7 @@ fn malformed_messages_and_frames_hurt_nobody() {
 }
 
 /// The next frame: its kind, its stream, its payload; `None` at the end.
-fn next_frame(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+pub(crate) fn next_frame(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     match stream.read_exact(&mut head) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no frame comes"),
@@ -232,6 +238,11 @@ fn connections_where_nothing_moves_are_closed() {
         config.limits.grpc_connections = 2;
         config.limits.idle_seconds = 4;
     });
+    let start = std::time::Instant::now();
+    let wait = async || {
+        assert!(start.elapsed() < 2 * PATIENCE, "the server keeps connections where nothing moves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     calls(async {
         // One that is quiet but answers the server's pings, and one that does not read on.
         let (mut quiet, mut stuck) = (connect(&server).await, connect(&server).await);
@@ -244,19 +255,20 @@ fn connections_where_nothing_moves_are_closed() {
             // Both places become free, and such a client takes one again.
             loop {
                 let address = format!("http://{}", server.grpc.unwrap());
-                let connected = Endpoint::new(address).unwrap().connect().await;
-                let Ok(channel) = connected else { continue };
-                let mut client = ToykvClient::new(channel);
-                if client.get(get("k000")).await.is_ok() {
+                if let Ok(channel) = Endpoint::new(address).unwrap().connect().await
+                    && ToykvClient::new(channel).get(get("k000")).await.is_ok()
+                {
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                wait().await;
             }
         }
         let ended = end(stream).await.unwrap_err();
         assert_ne!(ended.code(), Code::Ok, "the scan was cut off");
         // A client connects anew by itself.
-        while quiet.get(get("k000")).await.is_err() {}
+        while quiet.get(get("k000")).await.is_err() {
+            wait().await;
+        }
     });
 }
 

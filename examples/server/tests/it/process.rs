@@ -96,7 +96,7 @@ impl Drop for Process {
 
 /// Starts with gRPC and segments of this size; limits of the system then fail writes and kill
 /// nobody. `None` where they cannot be set.
-fn start_failing(dir: &Path, segments: &str) -> Option<Process> {
+fn start_failing(dir: &Path, segments: &str, limits: &[&str]) -> Option<Process> {
     let found = |name: &str| Command::new(name).arg("--version").output().is_ok();
     if !found("prlimit") {
         println!("left out: prlimit (Debian: util-linux) is missing");
@@ -104,8 +104,8 @@ fn start_failing(dir: &Path, segments: &str) -> Option<Process> {
     }
     let shell = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_toykv-server")];
     let size = format!("memtable_size_bytes={segments}");
-    let small = ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--option", &size];
-    let server = Process::run(Command::new("sh").args(shell), dir, &small);
+    let ports = ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--option", &size];
+    let server = Process::run(Command::new("sh").args(shell), dir, &[&ports, limits].concat());
     if !limit_files(&server, "unlimited") {
         println!("left out: the limit of file sizes cannot be set here");
         return None;
@@ -122,7 +122,7 @@ fn limit_files(server: &Process, bytes: &str) -> bool {
 #[test]
 fn a_failing_disk_is_told_by_its_kind_and_writes_go_on_when_it_works_again() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = start_failing(&dir.path().join("db"), "1MiB") else { return };
+    let Some(server) = start_failing(&dir.path().join("db"), "1MiB", &[]) else { return };
     let mut client = server.connect();
     let value = "v".repeat(100_000);
     assert_eq!(client.run(&["SET", "a", &value]), Reply::ok());
@@ -162,7 +162,9 @@ fn a_failing_disk_is_told_by_its_kind_and_writes_go_on_when_it_works_again() {
 fn a_database_that_refuses_writes_is_told_on_every_port() {
     const SEGMENT: usize = 64 << 10;
     let dir = tempfile::tempdir().unwrap();
-    let Some(server) = start_failing(&dir.path().join("db"), "64KiB") else { return };
+    let db = dir.path().join("db");
+    let little = ["--limit", "buffer_bytes=200000", "--limit", "header_seconds=3600"];
+    let Some(server) = start_failing(&db, "64KiB", &little) else { return };
     let mut client = server.connect();
     let health = |server: &Process| {
         let mut stream = std::net::TcpStream::connect(server.http.unwrap()).unwrap();
@@ -203,6 +205,44 @@ fn a_database_that_refuses_writes_is_told_on_every_port() {
             }
         }
     });
+    check_no_part_of_the_replies(&server);
+}
+
+/// Commands that fail together find no memory for their replies: the client is closed, since it
+/// would take one reply for another if some were missing.
+fn check_no_part_of_the_replies(server: &Process) {
+    let mut hog = server.connect();
+    hog.send(b"*2\r\n$4\r\nECHO\r\n$60000000\r\n");
+    hog.send(&[b'h'; 140_000]);
+    let mut client = server.connect();
+    let used = |client: &mut Client| {
+        let info = client.say("INFO memory").text();
+        let line = info.lines().find_map(|line| line.strip_prefix("client_buffer_bytes:"));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let start = Instant::now();
+    while used(&mut client) < 190_000 {
+        assert!(start.elapsed() < PATIENCE, "the memory is not taken");
+        thread::sleep(Duration::from_millis(1));
+    }
+    const COUNT: usize = 600;
+    let pipeline = [encode(&["SET", "", ""]).repeat(COUNT), encode(&["PING"])].concat();
+    // Tried again where it comes in parts that are small enough.
+    let closed = (0..100).any(|_| {
+        let mut client = server.connect();
+        client.send(&pipeline);
+        let mut replies = Vec::new();
+        while let Some(reply) = client.try_reply() {
+            if reply == Reply::Simple("PONG".into()) {
+                assert_eq!(replies.len(), COUNT, "replies are missing");
+                return false;
+            }
+            assert!(reply.clone().error().starts_with("MISCONF Poisoned"), "{reply:?}");
+            replies.push(reply);
+        }
+        true
+    });
+    assert!(closed, "600 replies of errors found room");
 }
 
 #[test]
@@ -435,7 +475,6 @@ fn a_client_may_end_the_server_and_a_second_server_is_refused() {
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// `TOYKV_CONNECTIONS=10000` makes it long.
 #[test]
 fn slow_commands_are_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
@@ -459,6 +498,7 @@ fn slow_commands_are_in_the_log() {
     }
 }
 
+/// `TOYKV_CONNECTIONS=10000` makes it long.
 #[test]
 fn connections_leave_nothing_behind() {
     let count = std::env::var("TOYKV_CONNECTIONS").ok().and_then(|n| n.parse().ok());

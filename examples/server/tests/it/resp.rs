@@ -173,6 +173,8 @@ fn the_connection_and_the_server() {
     let error = client.say("LPUSH list a").error();
     assert_eq!(error, "ERR unknown command 'LPUSH', with args beginning with: 'list' 'a'");
     assert!(client.say("GET").error().contains("wrong number of arguments for 'get'"));
+    let auth = client.say("AUTH secret").error();
+    assert!(auth.starts_with("ERR AUTH <password> called without any password configured"));
     assert_eq!(client.say("QUIT"), Reply::ok());
     assert!(client.is_closed());
 }
