@@ -99,7 +99,7 @@ soak: need-rust need-cc ## Every long run of the reliability rig and a table of 
 
 test-server-long: need-rust ## The server's tests in their long form: some minutes
 	TOYKV_FRAMES=1000000 TOYKV_KILLS=50 TOYKV_CONNECTIONS=10000 \
-	    $(CARGO) test --release --package toykv-server
+	    $(CARGO) test --release --package toykv-server -- --show-output
 
 planted: need-rust ## Breaks the engine's rules one by one: a test notices each (some minutes)
 	core/planted.sh

@@ -171,12 +171,15 @@ fn fitting(entries: &Entries) -> usize {
     entries.iter().take_while(fit).count().max(1)
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it, in one line; nothing twice.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(&format!(": {more}"));
+        }
         source = cause.source();
     }
     text
@@ -185,8 +188,11 @@ fn causes(error: &dyn std::error::Error) -> String {
 /// What a failed call means.
 fn failure(address: &str, status: &Status) -> Failure {
     // What a server answers has no cause here.
-    if status.code() == Code::Internal && std::error::Error::source(status).is_some() {
-        let message = format!("{address}: {}{FOREIGN}", status.message());
+    if let Some(cause) = std::error::Error::source(status) {
+        let (message, cause) = (status.message(), causes(cause));
+        let cause = if cause.contains(message) { cause } else { format!("{message}: {cause}") };
+        let hint = matches!(status.code(), Code::Internal | Code::Unknown).then_some(FOREIGN);
+        let message = format!("{address}: {cause}{}", hint.unwrap_or_default());
         return Failure::new(Exit::Unreachable, message);
     }
     let kind = status.metadata().get(ERROR_KIND).and_then(|kind| kind.to_str().ok());

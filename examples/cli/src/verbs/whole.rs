@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::Call;
 use crate::args::{CompactArgs, DumpArgs, LoadArgs};
 use crate::dump::{DumpReader, DumpWriter, Totals};
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::files::{self, Output};
 use crate::progress::{self, Meter, Unit};
 use crate::store::{Range, Store};

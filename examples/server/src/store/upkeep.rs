@@ -148,8 +148,12 @@ mod tests {
 
     use super::*;
 
+    /// A store with a table, so that a search has a step.
     fn open(dir: &std::path::Path) -> Store {
-        Store::open(&dir.join("db"), Options::new(), Durability::Process).unwrap()
+        let store = Store::open(&dir.join("db"), Options::new(), Durability::Process).unwrap();
+        store.db.put(b"a", b"1").unwrap();
+        store.db.flush().unwrap();
+        store
     }
 
     fn end(mut job: Job) -> Result<Found> {
