@@ -39,20 +39,23 @@ pub(super) fn command(context: &mut Context<'_>, arguments: Arguments<'_>, _: Pa
     Ok(())
 }
 
+/// As Redis 7 does: name, arity, flags, keys, categories, and three lists that are empty here.
+/// Clients count on all ten.
 fn describe(context: &mut Context<'_>, command: &Command) {
     let reply = &mut context.reply;
-    let writes = command.flags & WRITE != 0;
-    let flags = [
-        if writes { "write" } else { "readonly" },
-        if command.flags & LONG != 0 { "blocking" } else { "fast" },
-    ];
-    reply.array(6);
+    let (writes, long) = (command.flags & WRITE != 0, command.flags & LONG != 0);
+    reply.array(10);
     reply.bulk(command.name.to_ascii_lowercase().as_bytes());
     reply.integer(command.arity);
-    reply.array(flags.len());
-    flags.iter().for_each(|flag| reply.simple(flag));
+    reply.array(2);
+    reply.simple(if writes { "write" } else { "readonly" });
+    reply.simple(if long { "blocking" } else { "fast" });
     let (first, last, step) = command.keys;
     [first, last, step].iter().for_each(|&number| reply.integer(number));
+    reply.array(2);
+    reply.simple(if writes { "@write" } else { "@read" });
+    reply.simple(if long { "@slow" } else { "@fast" });
+    (0..3).for_each(|_| reply.array(0));
 }
 
 pub(super) fn unknown_part(arguments: Arguments<'_>) -> Failure {

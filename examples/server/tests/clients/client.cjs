@@ -21,6 +21,8 @@ async function check(RESP) {
   for await (const keys of client.scanIterator({ MATCH: "key:*", COUNT: 33 })) found.push(...keys);
   assert.equal(new Set(found).size, 500);
   assert.equal(await client.dbSize(), 501);
+  const get = (await client.command()).find(command => command.name === "get");
+  assert.ok(get.categories.has("@read"));
   assert.equal(await client.del(found), 500);
   await assert.rejects(client.lPush("list", "1"), /unknown command/);
   await client.close();

@@ -23,6 +23,7 @@ def check(protocol: int) -> None:
     assert client.dbsize() == 2
     assert client.info()["db0"]["keys"] == 2
     assert client.config_get("appendonly") == {"appendonly": "yes"}
+    assert client.command()["mset"]["step_count"] == 2
     assert client.client_setname("me") and client.client_getname() in ("me", b"me")
     try:
         client.set("a", "1", ex=10)

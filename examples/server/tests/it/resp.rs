@@ -168,7 +168,10 @@ fn the_connection_and_the_server() {
     assert_eq!(integer(client.say("COMMAND").items().len() as i64), count);
     assert_eq!(client.say("COMMAND DOCS"), Reply::Array(vec![]));
     let infos = client.say("COMMAND INFO get nonsense").items();
-    assert_eq!(infos[0].clone().items()[0], Reply::bulk("get"));
+    let get = infos[0].clone().items();
+    assert_eq!((get.len(), &get[0], &get[1]), (10, &Reply::bulk("get"), &integer(2)));
+    let words = ["@read", "@fast"].map(|word| Reply::Simple(word.into()));
+    assert_eq!(get[6], Reply::Array(words.to_vec()));
     assert_eq!(infos[1], Reply::Null);
     let error = client.say("LPUSH list a").error();
     assert_eq!(error, "ERR unknown command 'LPUSH', with args beginning with: 'list' 'a'");
