@@ -105,6 +105,15 @@ impl Db {
         self.handle.get(key, None)
     }
 
+    /// What `read` makes of the value of `key`, or `None` without a call of it when there is no
+    /// key. `read` sees the bytes where they lie: the cheapest way to look at a value, above all
+    /// where many threads read. While it runs, memory and files of the state that it sees stay, as
+    /// with a [`Scan`]; it may use the database. Costs and errors as [`Db::get`].
+    #[inline]
+    pub fn get_with<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        self.handle.get_with(key, None, |value| Ok(read(value)))
+    }
+
     /// The length of the value of `key`, or `None`. The value is copied to the front of `buf` when
     /// it fits whole, otherwise `buf` is unchanged. Allocates nothing for keys up to 127 bytes.
     #[inline]

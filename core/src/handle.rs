@@ -38,6 +38,22 @@ impl Handle {
         })
     }
 
+    /// Shows the value to `read` where it lies; nothing is copied or counted.
+    #[inline]
+    pub(crate) fn get_with<T>(
+        &self,
+        key: &[u8],
+        at: Option<SeqNo>,
+        read: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let key = LookupKey::new(DEFAULT_KEYSPACE, key)?;
+        let key = key.as_bytes();
+        let hash = self.engine.hash(key);
+        self.engine.with_view(at, |view, seqno| {
+            view.get(key, hash, seqno)?.map(|found| read(&found.value)).transpose()
+        })
+    }
+
     #[inline]
     pub(crate) fn get_into(
         &self,

@@ -12,6 +12,20 @@ pub(crate) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
+/// Lines of a value that are asked for; from there on the processor has guessed the rest.
+const VALUE_LINES: usize = 16;
+
+/// Asks for the lines of bytes that will be read from their start, but for the first `known`
+/// bytes, whose lines were asked for before.
+#[inline(always)]
+pub(crate) fn prefetch_bytes(bytes: &[u8], known: usize) {
+    let mut at = known;
+    while at < bytes.len().min(VALUE_LINES * 64) {
+        prefetch(bytes.as_ptr().wrapping_add(at));
+        at += 64;
+    }
+}
+
 /// Asks the processor to fetch the line at `address` and to make it this core's own.
 #[inline(always)]
 pub(crate) fn prefetch_to_write<T>(address: *const T) {

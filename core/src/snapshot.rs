@@ -46,6 +46,13 @@ impl Snapshot {
         self.unless_expired(self.handle.get(key, Some(self.seqno)))
     }
 
+    /// As [`Db::get_with`](crate::Db::get_with), of the frozen state.
+    pub fn get_with<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        // Asked before `read` sees anything, and where it does not.
+        let read = |value: &[u8]| self.unless_expired(Ok(())).map(|()| read(value));
+        self.unless_expired(self.handle.get_with(key, Some(self.seqno), read))
+    }
+
     /// As [`Db::get_into`](crate::Db::get_into), of the frozen state.
     pub fn get_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
         self.unless_expired(self.handle.get_into(key, buf, Some(self.seqno)))

@@ -133,22 +133,24 @@ impl TreeCursor {
     /// One entry up. Only on an entry.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<()> {
-        if !self.forward {
-            let mut above = self.merge.key().to_vec();
-            above.push(0);
-            return self.seek(&above);
-        }
-        self.advance()
+        if self.forward { self.advance() } else { self.turn() }
     }
 
     /// One entry down. Only on an entry.
     #[inline]
     pub(crate) fn prev(&mut self) -> Result<()> {
+        if self.forward { self.turn() } else { self.advance() }
+    }
+
+    /// One entry on in the other direction. Only on an entry.
+    #[cold]
+    fn turn(&mut self) -> Result<()> {
+        let mut key = self.merge.key().to_vec();
         if self.forward {
-            let key = self.merge.key().to_vec();
             return self.seek_before(&key);
         }
-        self.advance()
+        key.push(0);
+        self.seek(&key)
     }
 
     /// One entry on in the direction of the cursor.

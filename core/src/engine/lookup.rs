@@ -8,9 +8,13 @@ use std::sync::Arc;
 use super::view::View;
 use crate::buffer::Bytes;
 use crate::error::{Error, ErrorKind, Result};
+use crate::prefetch::prefetch_bytes;
 use crate::table::Table;
 use crate::types::{Kind, SeqNo, ValuePointer};
 use crate::vlog::Segment;
+
+/// Bytes of a value in a table whose lines come with the entry's head.
+const HEAD_BYTES: usize = 128;
 
 /// A value that was found, and what keeps its bytes in memory.
 pub(crate) struct Found<'a> {
@@ -56,27 +60,40 @@ impl View {
         seqno: SeqNo,
         range: &Range<usize>,
     ) -> Result<Option<Found<'_>>> {
+        let mut asked = false;
         for part in &self.parts {
             if part.memtable.is_empty() {
                 continue;
+            }
+            if !asked {
+                self.prefetch_runs(key, hash);
+                asked = true;
             }
             if let Some(entry) = part.memtable.get(key, hash, seqno) {
                 if entry.kind == Kind::Delete {
                     return Ok(None);
                 }
                 let (mut value, owner) = (part.value(key, &entry)?, Owner::Segment(&part.segment));
+                prefetch_bytes(&value, 0);
                 if PART {
                     value.cut(range.clone());
                 }
                 return Ok(Some(Found { value, owner }));
             }
         }
+        // A lone run is read at once.
+        if !asked && self.version.runs.len() > 1 {
+            self.prefetch_runs(key, hash);
+        }
         for run in &self.version.runs {
             let Some(table) = run.table_for(key) else { continue };
             if let Some(entry) = table.find::<PART>(key, hash, seqno, range)? {
                 return match entry.kind {
                     Kind::Delete => Ok(None),
-                    Kind::Put => Ok(Some(Found { value: entry.value, owner: Owner::Table(table) })),
+                    Kind::Put => {
+                        prefetch_bytes(&entry.value, HEAD_BYTES);
+                        Ok(Some(Found { value: entry.value, owner: Owner::Table(table) }))
+                    }
                     Kind::Pointer => self
                         .resolve_as::<PART>(key, &entry.value, range)
                         .map(Some)
@@ -143,6 +160,12 @@ impl View {
     #[inline]
     pub(crate) fn prefetch(&self, key: &[u8], hash: u64) {
         self.parts.iter().for_each(|part| part.memtable.prefetch(hash));
+        self.prefetch_runs(key, hash);
+    }
+
+    /// Asks for the lines of the runs.
+    #[inline(never)]
+    fn prefetch_runs(&self, key: &[u8], hash: u64) {
         for run in &self.version.runs {
             if let Some(table) = run.table_for(key) {
                 table.prefetch(hash);

@@ -141,11 +141,20 @@ pub(crate) struct Region {
     ptr: *const u8,
     len: usize,
     owner: Arc<Owner>,
-    let_go: fn(&Owner),
+    hint: fn(&Owner, Hint),
 }
 
 /// What keeps memory where it is.
 type Owner = dyn Any + Send + Sync;
+
+/// What the system is told about mapped bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hint {
+    /// Nobody needs them now.
+    LetGo,
+    /// All of these will be read at once.
+    WillNeed { offset: usize, len: usize },
+}
 
 // SAFETY: the memory is owned by `owner`, stays mapped as long as that lives, and is only read.
 unsafe impl Send for Region {}
@@ -162,12 +171,12 @@ impl Region {
         len: usize,
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Region {
-        Region { ptr, len, owner, let_go: |_| () }
+        Region { ptr, len, owner, hint: |_, _| () }
     }
 
-    /// With what [`Region::let_go`] is to do.
-    pub(crate) fn that_lets_go_by(self, let_go: fn(&Owner)) -> Region {
-        Region { let_go, ..self }
+    /// With what hints are to do.
+    pub(crate) fn that_hints_by(self, hint: fn(&Owner, Hint)) -> Region {
+        Region { hint, ..self }
     }
 
     /// Bytes in memory, as a region.
@@ -185,7 +194,16 @@ impl Region {
     /// Takes its pages out of this process's memory, as far as they are those of a file; who reads
     /// them again finds them again. A hint, so that the page cache may let go of them.
     pub(crate) fn let_go(&self) {
-        (self.let_go)(&*self.owner);
+        (self.hint)(&*self.owner, Hint::LetGo);
+    }
+
+    /// Starts to read these bytes of a file, as far as they are not in memory, all at once: touched
+    /// one after the other they would come page by page. A system call.
+    #[cold]
+    pub(crate) fn will_need(&self, offset: usize, len: usize) {
+        let offset = offset.min(self.len);
+        let len = len.min(self.len - offset);
+        (self.hint)(&*self.owner, Hint::WillNeed { offset, len });
     }
 
     /// Length in bytes.

@@ -74,8 +74,9 @@ impl<C: Cursor> Merge<C> {
     /// below the top decide.
     #[inline]
     pub(crate) fn may_repeat(&self) -> bool {
-        let head = self.heap[0].head;
-        self.heap.iter().take(3).skip(1).any(|other| other.head == head)
+        let alike =
+            |index: usize| self.heap.get(index).is_some_and(|other| other.head == self.head());
+        alike(1) || alike(2)
     }
 
     /// The key of the current entry.
@@ -139,12 +140,16 @@ impl<C: Cursor> Merge<C> {
     }
 
     /// Whether child `a` comes before child `b` in the direction of the merge.
-    #[inline]
+    #[inline(always)]
     fn before(&self, a: Head, b: Head) -> bool {
-        let order = a.head.cmp(&b.head).then_with(|| {
-            self.children[a.child as usize].key().cmp(self.children[b.child as usize].key())
-        });
-        match order {
+        if a.head != b.head { (a.head < b.head) == self.forward } else { self.before_alike(a, b) }
+    }
+
+    /// As before, where the first eight bytes do not tell.
+    #[inline(never)]
+    fn before_alike(&self, a: Head, b: Head) -> bool {
+        let key = |head: Head| self.children[head.child as usize].key();
+        match key(a).cmp(key(b)) {
             Ordering::Equal => a.child < b.child,
             Ordering::Less => self.forward,
             Ordering::Greater => !self.forward,
@@ -152,20 +157,22 @@ impl<C: Cursor> Merge<C> {
     }
 
     fn sift_down(&mut self, mut position: usize) {
+        let Some(&moving) = self.heap.get(position) else { return };
         loop {
-            let mut child = 2 * position + 1;
-            if child >= self.heap.len() {
-                return;
+            let mut below = 2 * position + 1;
+            let Some(&(mut child)) = self.heap.get(below) else { break };
+            if let Some(&other) = self.heap.get(below + 1)
+                && self.before(other, child)
+            {
+                (below, child) = (below + 1, other);
             }
-            if child + 1 < self.heap.len() && self.before(self.heap[child + 1], self.heap[child]) {
-                child += 1;
+            if !self.before(child, moving) {
+                break;
             }
-            if !self.before(self.heap[child], self.heap[position]) {
-                return;
-            }
-            self.heap.swap(position, child);
-            position = child;
+            self.heap[position] = child;
+            position = below;
         }
+        self.heap[position] = moving;
     }
 }
 

@@ -171,6 +171,7 @@ impl Parts {
 
     #[cold]
     fn verify_block(&self, cell: usize) -> Result<()> {
+        self.region.will_need(cell << self.grid_shift, 1 << self.grid_shift);
         let block = self.parse_block(cell).filter(|block| {
             block.verify(self.grid_shift, self.block_seed(cell << self.grid_shift))
                 || planted("table: block unchecked")

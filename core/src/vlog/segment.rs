@@ -22,10 +22,14 @@ use crate::buffer::{Bytes, Charge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem, Region};
 use crate::planted::planted;
+use crate::prefetch::prefetch_bytes;
 use crate::types::{Kind, SegmentId};
 
 /// Records from this length on are not verified when only a part of their value is wanted.
 pub(super) const LONG: u64 = 64 << 10;
+
+/// From this length on a value that is read for the first time is asked for at once.
+const MANY_PAGES: u32 = 4 << 10;
 
 /// Cache lines of a record that are asked for ahead.
 const PREFETCHED_LINES: usize = 3;
@@ -186,6 +190,10 @@ impl Segment {
             return self.load_value(offset, key, value_len, kept);
         }
         let place = self.place_of(offset)?;
+        prefetch_bytes(self.region.get(place as usize, value_len as usize).unwrap_or(&[]), 0);
+        if value_len >= MANY_PAGES && !self.verified.has(place) {
+            self.region.will_need(place as usize, RECORD_HEADER_LEN + value_len as usize);
+        }
         let record = self.raw_record(place)?;
         if record.len() < SHARED_KIB || !self.verified.has(place) {
             self.verify(offset, place, &record)?;

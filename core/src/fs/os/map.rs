@@ -12,7 +12,7 @@ use std::sync::Arc;
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use super::OsFile;
-use crate::fs::{Access, Region, Window};
+use crate::fs::{Access, Hint, Region, Window};
 
 /// Maps the first `len` bytes for reading.
 pub(super) fn region(file: &OsFile, len: usize, access: Access) -> io::Result<Region> {
@@ -31,16 +31,18 @@ pub(super) fn region(file: &OsFile, len: usize, access: Access) -> io::Result<Re
     let owner: Arc<dyn Any + Send + Sync> = Arc::new(map);
     // SAFETY: the map is `len` bytes long, readable, and lives as long as its owner.
     let region = unsafe { Region::new(start, len, owner) };
-    Ok(region.that_lets_go_by(let_go))
+    Ok(region.that_hints_by(hint))
 }
 
-/// Takes the pages of a map that `region` made out of this process's memory.
-fn let_go(owner: &(dyn Any + Send + Sync)) {
-    if let Some(map) = owner.downcast_ref::<MmapRaw>() {
+/// Tells the kernel about the pages of a map that `region` made; a matter of speed only.
+fn hint(owner: &(dyn Any + Send + Sync), hint: Hint) {
+    let Some(map) = owner.downcast_ref::<MmapRaw>() else { return };
+    match hint {
         // SAFETY: the map is shared with a file, so whoever reads these pages finds what the file
         // has, and that is what they held.
-        unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) }.ok();
-    }
+        Hint::LetGo => unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) }.ok(),
+        Hint::WillNeed { offset, len } => map.advise_range(Advice::WillNeed, offset, len).ok(),
+    };
 }
 
 /// Maps `len` bytes from `offset` for writing and touches every page.

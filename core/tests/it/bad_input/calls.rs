@@ -21,6 +21,7 @@ fn keys_over_the_limit() {
         db.put(&longer, b"").unwrap_err(),
         db.delete(&longer).unwrap_err(),
         db.get(&longer).unwrap_err(),
+        db.get_with(&longer, |_| ()).unwrap_err(),
         db.get_into(&longer, &mut []).unwrap_err(),
         db.contains(&longer).unwrap_err(),
         db.multi_get(&[&longest, &longer]).unwrap_err(),
@@ -96,6 +97,7 @@ fn every_call_after_close() {
             db.write(&large_batch()).unwrap_err(),
             db.write(&WriteBatch::new()).unwrap_err(),
             db.get(b"k").unwrap_err(),
+            db.get_with(b"k", |_| ()).unwrap_err(),
             db.get_into(b"k", &mut []).unwrap_err(),
             db.contains(b"k").unwrap_err(),
             db.multi_get(&[b"k"]).unwrap_err(),
@@ -119,6 +121,7 @@ fn every_call_after_close() {
     }
     let errors = [
         snapshot.get(b"k").unwrap_err(),
+        snapshot.get_with(b"k", |_| ()).unwrap_err(),
         snapshot.get_into(b"k", &mut []).unwrap_err(),
         snapshot.contains(b"k").unwrap_err(),
         snapshot.multi_get(&[b"k"]).unwrap_err(),

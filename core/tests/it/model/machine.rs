@@ -224,6 +224,8 @@ impl Machine {
         let found = self.db.get(key).unwrap();
         assert!(found.as_deref() == expected.map(Vec::as_slice), "get");
         assert_eq!(self.db.contains(key).unwrap(), expected.is_some(), "contains");
+        let shown = self.db.get_with(key, <[u8]>::to_vec).unwrap();
+        assert!(shown.as_ref() == expected, "get_with");
         let (start, len) = (key.len() * 37 % 700, 90 + key.len() * 13);
         let part = self.db.get_range(key, start as u64, len).unwrap();
         let end = |value: &[u8]| (start + len).min(value.len());
@@ -261,6 +263,8 @@ impl Machine {
             let expected = map.get(key).map(Vec::as_slice);
             assert!(value.as_deref() == expected, "multi_get of a snapshot");
             assert!(snapshot.get(key).unwrap().as_deref() == expected, "get of a snapshot");
+            let shown = snapshot.get_with(key, <[u8]>::to_vec).unwrap();
+            assert!(shown.as_deref() == expected, "get_with of a snapshot");
             assert_eq!(snapshot.contains(key).unwrap(), expected.is_some());
         }
         let scan = snapshot.scan(&scan_options(range)).unwrap();

@@ -62,6 +62,29 @@ fn what_was_written_in_pieces_of_any_length_is_read_at_any_place() {
 }
 
 #[test]
+fn what_will_be_needed_comes_without_being_touched() {
+    let dir = directory();
+    let path = dir.path().join("f");
+    let bytes = noise(4 << 20);
+    OsFileSystem.create_direct(&path).unwrap().write_at(&bytes, 0).unwrap();
+    let region = OsFileSystem.open(&path).unwrap().map(bytes.len(), Access::Random).unwrap();
+    assert!(resident_pages(&path) <= 1, "{}", resident_pages(&path));
+    region.will_need(1 << 20, 64 << 10);
+    for _ in 0..6_000 {
+        if resident_pages(&path) >= 16 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(resident_pages(&path) >= 16, "{}", resident_pages(&path));
+    // What is not there, or beyond the end, does no harm.
+    region.will_need((4 << 20) - 1, usize::MAX);
+    region.will_need(usize::MAX, 1);
+    region.let_go();
+    assert!(region.get(0, bytes.len()) == Some(&bytes[..]));
+}
+
+#[test]
 fn only_the_ends_of_what_is_written_are_in_the_page_cache() {
     let dir = directory();
     let path = dir.path().join("f");
