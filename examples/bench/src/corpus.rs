@@ -40,6 +40,11 @@ impl Key {
         bytes[..length].copy_from_slice(&from[..length]);
         Key { bytes, length }
     }
+
+    /// Its first eight bytes as a number: as it, so the key is ordered, but for equal ones.
+    pub(crate) fn first_word(&self) -> u64 {
+        self.bytes.first_chunk().map_or(0, |word| u64::from_be_bytes(*word))
+    }
 }
 
 impl AsRef<[u8]> for Key {

@@ -28,6 +28,17 @@ impl Durability {
     }
 }
 
+/// What blocks are compressed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    /// Nothing.
+    None,
+    /// LZ4.
+    Lz4,
+    /// Zstandard at the engine's own level.
+    Zstd,
+}
+
 /// How an engine is opened; everything else is the engine's own file and README.md.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -35,8 +46,8 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     /// Memory for what the engine caches itself; engines that map files have none.
     pub(crate) cache_bytes: u64,
-    /// Compress with LZ4; only engines that can are asked.
-    pub(crate) lz4: bool,
+    /// Compress with this; only engines that can are asked.
+    pub(crate) compression: Compression,
     /// Options of toykv by name.
     pub(crate) options: Vec<(String, String)>,
 }
@@ -46,7 +57,7 @@ impl Default for Config {
         Config {
             durability: Durability::Process,
             cache_bytes: 4 << 30,
-            lz4: false,
+            compression: Compression::None,
             options: Vec::new(),
         }
     }
@@ -68,7 +79,7 @@ pub(crate) trait Engine: Sized + Send + Sync {
         wanted
     }
 
-    /// Whether it can compress with LZ4.
+    /// Whether it can compress.
     fn compresses() -> bool {
         false
     }

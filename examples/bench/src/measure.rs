@@ -44,7 +44,7 @@ impl Plan {
     /// How engines are opened.
     pub(crate) fn config(&self, durability: Durability) -> Config {
         let (cache_bytes, options) = (self.cache_bytes, self.options.clone());
-        Config { durability, cache_bytes, options, lz4: false }
+        Config { durability, cache_bytes, options, ..Config::default() }
     }
 
     /// An empty directory of this name, the only one of this plan.

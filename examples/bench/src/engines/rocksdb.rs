@@ -9,7 +9,7 @@ use rocksdb::{
 };
 
 use crate::Result;
-use crate::engine::{Config, Durability, Engine, Reader};
+use crate::engine::{Compression, Config, Durability, Engine, Reader};
 
 /// Bits of the bloom filter per key.
 const FILTER_BITS: f64 = 10.0;
@@ -43,9 +43,10 @@ fn options(config: &Config, blobs: bool) -> Options {
     table.set_block_cache(&cache);
     table.set_bloom_filter(FILTER_BITS, false);
     table.set_cache_index_and_filter_blocks(true);
-    let compression = match config.lz4 {
-        true => DBCompressionType::Lz4,
-        false => DBCompressionType::None,
+    let compression = match config.compression {
+        Compression::None => DBCompressionType::None,
+        Compression::Lz4 => DBCompressionType::Lz4,
+        Compression::Zstd => DBCompressionType::Zstd,
     };
     let mut options = Options::default();
     options.create_if_missing(true);

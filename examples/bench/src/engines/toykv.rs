@@ -7,7 +7,7 @@ use std::time::Instant;
 use toykv::{Db, Options, ScanOptions, WriteBatch, WriteOptions};
 
 use crate::Result;
-use crate::engine::{Config, Durability, Engine, Reader};
+use crate::engine::{Compression, Config, Durability, Engine, Reader};
 
 /// The options of every toykv database in this benchmark.
 pub(crate) fn options() -> Options {
@@ -48,8 +48,13 @@ impl Engine for ToykvEngine {
         let mut options = options().durability(durability(config.durability));
         // As much as others cache; its default is a gibibyte at most, and more is of no use here.
         options.set("memory_budget", &config.cache_bytes.min(1 << 30).to_string())?;
-        if config.lz4 {
-            options.set("compression", "lz4")?;
+        let compression = match config.compression {
+            Compression::None => "none",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        };
+        options.set("compression", compression)?;
+        if config.compression != Compression::None {
             // Compressed blocks come from its own cache: as large as the others'.
             options.set("cache_size_bytes", &config.cache_bytes.to_string())?;
         }
@@ -148,11 +153,7 @@ impl Engine for ToykvEngine {
 impl Reader for ToykvReader<'_> {
     #[inline]
     fn get(&mut self, key: &[u8], visit: impl FnOnce(&[u8])) -> Result<bool> {
-        let value = self.db.get(key)?;
-        if let Some(value) = &value {
-            visit(value);
-        }
-        Ok(value.is_some())
+        Ok(self.db.get_with(key, visit)?.is_some())
     }
 
     fn multi_get<K: AsRef<[u8]>>(

@@ -47,6 +47,7 @@ pub(crate) fn run<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Res
     let user = (entries * (SHAPE.key_len + SHAPE.value_len) as u64) as f64;
     let (overwritten, time) = overwrite(&engine, plan, entries, out)?;
     let rate = overwritten as f64 / time.as_secs_f64();
+    full_scans(&engine, entries, "_loaded", out)?;
     engine.settle()?;
     let put = user * (entries + overwritten) as f64 / entries as f64;
     out.value("fill_device_bytes", "per byte put", (device_bytes()? - before) as f64 / put)?;
@@ -214,8 +215,22 @@ fn scans<E: Engine>(
     expect_equal("scan_prefix: wrong entries", wrong, 0)?;
     out.rate("scan_prefix", "entries/s", (done * GROUP, time))?;
 
-    for (row, back) in [("scan_forward", false), ("scan_reverse", true)] {
+    drop(reader);
+    full_scans(engine, entries, "", out)
+}
+
+/// Everything in both directions.
+fn full_scans<E: Engine>(
+    engine: &E,
+    entries: u64,
+    suffix: &str,
+    out: &mut Recorder<impl Write>,
+) -> Result<()> {
+    let mut reader = engine.reader()?;
+    for (name, back) in [("scan_forward", false), ("scan_reverse", true)] {
+        let row = format!("{name}{suffix}");
         let mut previous = Key::copy(&[]);
+        let mut wrong = 0;
         let mut visit = |key: &[u8], value: &[u8]| {
             let ordered = previous.as_ref().is_empty() || (key < previous.as_ref()) == back;
             wrong += u64::from(!ordered || !belongs(key, value, SHAPE.value_len));
@@ -228,9 +243,9 @@ fn scans<E: Engine>(
                 true
             }),
         })?;
-        expect_equal(row, count, entries)?;
+        expect_equal(&row, count, entries)?;
         expect_equal(&format!("{row}: wrong entries"), wrong, 0)?;
-        out.rate(row, "entries/s", (count, time))?;
+        out.rate(&row, "entries/s", (count, time))?;
     }
     Ok(())
 }

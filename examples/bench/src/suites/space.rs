@@ -1,4 +1,4 @@
-//! Space and values: what overwrites leave on disk and send to the device, values of 4 KiB,
+//! Space and values: what overwrites leave on disk and send to the device, values of 1 to 64 KiB,
 //! compressed blocks, and loading with little memory.
 
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::choice::Random;
 use crate::corpus::{self, Key, Order, Shape};
-use crate::engine::{Config, Durability, Engine, Reader};
+use crate::engine::{Compression, Config, Durability, Engine, Reader};
 use crate::measure::{Plan, Recorder, device_bytes, disk_bytes, expect_equal, repeat};
 
 /// Full sizes: bytes of live values, and how often they are overwritten.
@@ -30,6 +30,9 @@ const STABLE: Duration = Duration::from_secs(6);
 const KEYS: Shape = Shape { order: Order::Random, key_len: 16, value_len: 100 };
 const FOUR_KIB: usize = 4 << 10;
 
+/// Values that are loaded once, by the suffix of their rows.
+const LONG: [(&str, usize); 3] = [("1k", 1 << 10), ("4k", FOUR_KIB), ("64k", 64 << 10)];
+
 /// Parts of a value that compresses: this many times the same bytes.
 const REPEATS: usize = 4;
 
@@ -38,9 +41,12 @@ pub(crate) fn run<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Res
     out.durability::<E>(Durability::Process);
     overwrite::<E>(plan, mixed_length, "disk_over_live", out)?;
     overwrite::<E>(plan, |_| FOUR_KIB, "device_bytes_per_user_byte", out)?;
-    four_kib::<E>(plan, out)?;
+    for (suffix, length) in LONG {
+        long_values::<E>(plan, length, suffix, out)?;
+    }
     if E::compresses() {
-        compressed::<E>(plan, out)?;
+        compressed::<E>(plan, Compression::Lz4, "lz4", out)?;
+        compressed::<E>(plan, Compression::Zstd, "zstd", out)?;
     }
     out.entries(plan.count(ENTRIES) * 5);
     let unbounded = load::<E>(plan, plan.cache_bytes)?;
@@ -155,35 +161,43 @@ fn rest(dir: &Path) -> Result<(u64, Duration)> {
     Ok((bytes, since))
 }
 
-fn four_kib<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Result<()> {
-    let shape = Shape { value_len: FOUR_KIB, ..KEYS };
-    let count = ((LIVE_BYTES as f64 * plan.scale) as u64 / FOUR_KIB as u64).max(1_000);
+fn long_values<E: Engine>(
+    plan: &Plan,
+    length: usize,
+    suffix: &str,
+    out: &mut Recorder<impl Write>,
+) -> Result<()> {
+    let shape = Shape { value_len: length, ..KEYS };
+    let count = ((LIVE_BYTES as f64 * plan.scale) as u64 / length as u64).max(1_000);
     out.entries(count);
     let dir = plan.fresh("db")?;
+    let before = device_bytes()?;
     let mut engine = E::open(&dir, &plan.config(Durability::Process))?;
     let put = |number| {
         let (key, value) = shape.entry(number, 0);
         engine.put(key.as_ref(), value)
     };
     let done = repeat(count, plan.limit * 4, put)?;
-    out.rate("put_4k", "ops/s", done)?;
+    out.rate(&format!("put_{suffix}"), "ops/s", done)?;
     (done.0..count).try_for_each(put)?;
     engine.settle()?;
-    let mut reader = engine.reader()?;
-    for measured in [false, true] {
+    let user = count * (shape.key_len + length) as u64;
+    let device = (device_bytes()? - before) as f64 / user as f64;
+    out.value(&format!("load_device_bytes_{suffix}"), "per user byte", device)?;
+    let random_gets = |limit| {
+        let mut reader = engine.reader()?;
         let mut random = Random::new(plan.round);
         let mut right = 0;
-        let done = repeat(OPERATIONS, plan.limit, |_| {
+        let done = repeat(OPERATIONS, limit, |_| {
             let (key, expected) = shape.entry(random.below(count), 0);
             reader.get(key.as_ref(), |value| right += u64::from(value == expected))?;
             Ok(())
         })?;
-        expect_equal("right values of 4 KiB", right, done.0)?;
-        if measured {
-            out.rate("get_4k", "ops/s", done)?;
-        }
-    }
-    drop(reader);
+        expect_equal("right long values", right, done.0)?;
+        Ok::<_, crate::Error>(done)
+    };
+    random_gets(plan.limit)?;
+    out.rate(&format!("get_{suffix}"), "ops/s", random_gets(plan.limit)?)?;
     engine.close()
 }
 
@@ -194,11 +208,16 @@ fn repeated(key: &Key, number: u64, buffer: &mut Vec<u8>) {
     (0..REPEATS).for_each(|_| buffer.extend_from_slice(part));
 }
 
-fn compressed<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Result<()> {
+fn compressed<E: Engine>(
+    plan: &Plan,
+    compression: Compression,
+    name: &str,
+    out: &mut Recorder<impl Write>,
+) -> Result<()> {
     let count = plan.count(ENTRIES);
     out.entries(count);
     let dir = plan.fresh("db")?;
-    let config = Config { lz4: true, ..plan.config(Durability::Process) };
+    let config = Config { compression, ..plan.config(Durability::Process) };
     let mut engine = E::open(&dir, &config)?;
     let mut buffer = Vec::new();
     for number in 0..count {
@@ -208,7 +227,8 @@ fn compressed<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Result<
     }
     engine.settle()?;
     let live = count * (KEYS.key_len + REPEATS * KEYS.value_len) as u64;
-    out.value("size_lz4", "per live byte", disk_bytes(&dir)? as f64 / live as f64)?;
+    let size = disk_bytes(&dir)? as f64 / live as f64;
+    out.value(&format!("size_{name}"), "per live byte", size)?;
     let mut reader = engine.reader()?;
     for measured in [false, true] {
         let mut random = Random::new(plan.round);
@@ -222,7 +242,7 @@ fn compressed<E: Engine>(plan: &Plan, out: &mut Recorder<impl Write>) -> Result<
         })?;
         expect_equal("right values from compressed blocks", right, done.0)?;
         if measured {
-            out.rate("get_lz4", "ops/s", done)?;
+            out.rate(&format!("get_{name}"), "ops/s", done)?;
         }
     }
     drop(reader);
