@@ -394,7 +394,8 @@ const STATS_CALL: &str = "Stats by gRPC";
 
 /// A whole call without arguments.
 fn call(id: u32, name: &str) -> Vec<u8> {
-    [frame(1, 4, id, &head_of(name)), frame(0, 1, id, &[0; 5])].concat()
+    let head = head_of(&format!("/toykv.v1.Toykv/{name}"));
+    [frame(1, 4, id, &head), frame(0, 1, id, &[0; 5])].concat()
 }
 
 /// Counts what is new since it was last asked, as long as there is work for it.
