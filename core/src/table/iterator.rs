@@ -355,7 +355,16 @@ impl TableIter {
     /// Reads so many bytes at once in buffered mode.
     pub(crate) fn set_read_ahead(&mut self, bytes: usize) {
         if let Source::Buffered(ahead) = &mut self.source {
-            ahead.set_most(bytes);
+            ahead.set_most(&self.table.parts, bytes);
+        }
+    }
+
+    /// Bytes that are read ahead.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.source {
+            Source::Buffered(ahead) => ahead.held_bytes(),
+            _ => 0,
         }
     }
 }

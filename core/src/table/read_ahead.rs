@@ -12,9 +12,8 @@ use crate::table::packed::Place;
 use crate::table::parts::Parts;
 use crate::types::Compression;
 
-/// Bytes read at once, unless told otherwise: at most, and at least.
+/// Bytes read at once, unless told otherwise, and at most.
 const READ_AHEAD: usize = 512 << 10;
-const LEAST_READ_AHEAD: usize = 128 << 10;
 
 /// A piece of the file, and the current block.
 pub(super) struct ReadAhead {
@@ -62,9 +61,15 @@ impl ReadAhead {
         }
     }
 
-    /// Reads so many bytes at once; some blocks of the largest grid at least.
-    pub(super) fn set_most(&mut self, bytes: usize) {
-        self.most = bytes.clamp(LEAST_READ_AHEAD, READ_AHEAD);
+    /// Reads so many bytes at once; a cell of the grid at least.
+    pub(super) fn set_most(&mut self, parts: &Parts, bytes: usize) {
+        self.most = bytes.clamp(1 << parts.grid_shift(), READ_AHEAD);
+    }
+
+    /// Bytes that it holds, but for a block that is larger than a piece.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.restored.capacity()
     }
 
     /// The current block's bytes, `len` of them.

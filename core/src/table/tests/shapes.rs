@@ -43,6 +43,28 @@ fn many_random_entries_come_back() {
 }
 
 #[test]
+fn who_reads_ahead_little_holds_little_and_reads_the_same() {
+    let large = vec![item([0xff, 1], BASE, [3; 30_000]), item([0xff, 2], BASE, [4; 50])];
+    for codec in [PLAIN, LZ4] {
+        let items = [random_items(3000, 16, 100), large.clone()].concat();
+        let built = build_with(items, codec);
+        for most in [1, 20_000, 1 << 30] {
+            let mut iter = built.iter(IterMode::Buffered);
+            iter.set_read_ahead(most);
+            iter.seek_to_first().unwrap();
+            let mut held = 0;
+            for item in &built.items {
+                assert_eq!(current(&iter).as_ref(), Some(item));
+                held = held.max(iter.held_bytes());
+                iter.next().unwrap();
+            }
+            let restored = if codec == PLAIN { 0 } else { 40 << 10 };
+            assert!(!iter.valid() && held <= most.clamp(8 << 10, 512 << 10) + restored, "{held}");
+        }
+    }
+}
+
+#[test]
 fn versions_of_one_key_fill_many_blocks() {
     let mut items = vec![item(b"a", BASE, b"before")];
     items.extend((0..2000).rev().map(|i| item(b"key", BASE + i, vec![i as u8; 40])));
