@@ -633,7 +633,8 @@ int32_t toykv_gc(toykv *db, toykv_error *err);
 int32_t toykv_health(toykv *db, toykv_error *err);
 
 /**
- * Counts and sizes as one JSON object, NUL-terminated; later versions add members.
+ * Counts and sizes as one JSON object, NUL-terminated; later versions add members. sorted_runs
+ * lists the tables, entries and bytes of each run, the newest first.
  * Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
  * Threads: any.
  * Errors: INVALID, MISUSE, FORKED, NO_MEMORY.
@@ -643,7 +644,9 @@ int32_t toykv_stats_json(toykv *db, toykv_buf *out, toykv_error *err);
 /**
  * What the space of the directory is needed for, in bytes, as one JSON object, NUL-terminated;
  * later versions add members. All members but hidden_value_bytes, which is part of
- * live_value_bytes, and snapshots, a list, add up to total_bytes.
+ * live_value_bytes, and two lists, snapshots and held_files, which are those of obsolete_bytes and
+ * how long they have waited for readers, add up to total_bytes. hidden_value_bytes estimates
+ * what newer entries of other runs hide, each one older value; a compaction finds it dead.
  * Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
  * Threads: any.
  * Errors: INVALID, MISUSE, CLOSED, FORKED, IO, NO_MEMORY.

@@ -279,8 +279,9 @@ impl Db {
     /// What the space that the directory takes is needed for. In steady state, and some seconds
     /// after writes stop, the files of flushed segments take at most `space_amplification` times
     /// what is live of them. To that come tables, two segments of `memtable_size_bytes` for the
-    /// log, what waits for its flush, a file that is being written, and what readers hold. Reads
-    /// the directory.
+    /// log, what waits for its flush, a file that is being written, and what readers hold. While
+    /// values are overwritten faster than they are collected, half of what is live and two
+    /// memtables may be dead besides before writers are slowed. Reads the directory.
     pub fn explain_space(&self) -> Result<Space> {
         self.handle.engine().explain_space()
     }

@@ -74,7 +74,8 @@ pub use db::Db;
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Durability, IoMode, OptionInfo, Options, WriteOptions};
 pub use report::{
-    DamageReport, Finding, Health, Progress, RunSize, SnapshotSpace, Space, StatNumber, Stats,
+    DamageReport, Finding, Health, HeldFile, Progress, RunSize, SnapshotSpace, Space, StatNumber,
+    Stats,
 };
 pub use scan::{Entry, Scan, ScanOptions};
 pub use snapshot::Snapshot;

@@ -3,6 +3,8 @@
 
 mod text;
 
+use std::fmt::Display;
+
 use self::text::{
     auto_text, bytes_text, compression_text, durability_text, io_text, parse_auto, parse_bool,
     parse_bytes, parse_compression, parse_durability, parse_io, parse_percent, percent_text,
@@ -107,8 +109,10 @@ const OPTIONS: &[OptionInfo] = &[
         value_type: "bytes",
         default_value: "auto",
         doc: "heap that the database may take: memtables, cache, buffers of background work, what \
-              is kept of open files; pages of mapped files are the system's. 4MiB to 1TiB; auto is \
-              a quarter of the machine's memory, at most 1GiB",
+              is kept of open files and what readers hold; the cache gives way to these two, which \
+              alone can exceed it, see pinned_bytes and file_heap_bytes in the statistics; pages \
+              of mapped files are the system's. 4MiB to 1TiB; auto is a quarter of the machine's \
+              memory, at most 1GiB",
         set: |options, text| store(&mut options.memory_budget, parse_auto(text)),
         get: |options| auto_text(options.memory_budget),
     },
@@ -153,7 +157,8 @@ const OPTIONS: &[OptionInfo] = &[
         value_type: "ratio",
         default_value: "1.5",
         doc: "how many times the live values the value log may take; dead ones beyond that are \
-              collected in the background; 1.1 to 10, at most two decimals",
+              collected in the background, and writers are slowed when that falls behind by half \
+              of what is live and two memtables; 1.1 to 10, at most two decimals",
         set: |options, text| store(&mut options.space_amplification_percent, parse_percent(text)),
         get: |options| percent_text(options.space_amplification_percent),
     },
@@ -264,8 +269,18 @@ impl Options {
     }
 
     /// Bytes of heap that the database may take (4 MiB to 1 TiB; by default a quarter of the
-    /// machine's memory, at most 1 GiB). Pages of mapped files are the system's and do not count;
-    /// values on the heap that readers hold do, and only they can exceed it.
+    /// machine's memory, at most 1 GiB). Pages of mapped files are the system's and do not count.
+    ///
+    /// Memtables, buffers of background work and the cache keep within five eighths and a quarter.
+    /// Two things are as large as what is asked for, and beyond an eighth the cache shrinks by
+    /// what they take; beyond three eighths they exceed the budget:
+    /// - What readers hold ([`Stats::pinned_bytes`](crate::Stats)): a value of 120 bytes or more
+    ///   that was decompressed or read directly, as long as it is held, with its block; half a
+    ///   MiB for each run of a scan that reads directly. A value in a mapped file takes nothing.
+    ///   Who reads long values directly in parts (`get_range`) holds the parts.
+    /// - What is kept of open files ([`Stats::file_heap_bytes`](crate::Stats)): about a KiB of
+    ///   each, and where they are read directly a thousandth of the tables' size more, beside
+    ///   locators, which are kept as far as there is room.
     pub fn memory_budget(mut self, bytes: u64) -> Options {
         self.memory_budget = Some(bytes);
         self
@@ -299,7 +314,9 @@ impl Options {
     }
 
     /// How many times the live values the value log may take, in hundredths (110 to 1000, default
-    /// 150), beside the segments that are being written; see [`Db::explain_space`].
+    /// 150), beside the segments that are being written; see [`Db::explain_space`]. Where writers
+    /// overwrite faster than collection frees, they are slowed when it is behind by half of what is
+    /// live and two memtables, by up to 16 us per KiB at twice that.
     ///
     /// [`Db::explain_space`]: crate::Db::explain_space
     pub fn space_amplification_percent(mut self, percent: u64) -> Options {
@@ -385,10 +402,10 @@ impl Options {
         let backlog = self.backlog_limit_bytes.unwrap_or(2 * memtable);
         check_range("backlog_limit_bytes", backlog, 2 * memtable, 1 << 50)?;
         check_range("value_threshold_bytes", self.value_threshold_bytes, 64, 1 << 32)?;
-        check_range("space_amplification", self.space_amplification_percent, 110, 1000)?;
+        let ratio = self.space_amplification_percent as f64 / 100.0;
+        check_range("space_amplification", ratio, 1.1, 10.0)?;
         check_range("cache_size_bytes", self.cache_size_bytes.unwrap_or(0), 0, 1 << 40)?;
-        let level = u64::try_from(self.compression_level).unwrap_or(0);
-        check_range("compression_level", level, 1, 19)?;
+        check_range("compression_level", self.compression_level, 1, 19)?;
         if self.read_only && self.error_if_exists {
             return Err(invalid("error_if_exists and read_only exclude each other"));
         }
@@ -414,8 +431,8 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
 }
 
-fn check_range(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
-    if (least..=most).contains(&value) {
+fn check_range<T: PartialOrd + Display>(name: &str, value: T, least: T, most: T) -> Result<()> {
+    if (&least..=&most).contains(&&value) {
         return Ok(());
     }
     Err(invalid(format!("option {name}: {value} is not in {least}..={most}")))
@@ -507,7 +524,12 @@ mod tests {
         }
         assert_eq!([150, 200, 125, 105].map(percent_text), ["1.5", "2.0", "1.25", "1.05"]);
         let error = Options::new().space_amplification_percent(100).check().unwrap_err();
-        assert!(error.message().contains("space_amplification"));
+        assert_eq!(error.message(), "option space_amplification: 1 is not in 1.1..=10");
+        for percent in [110, 1000] {
+            Options::new().space_amplification_percent(percent).check().unwrap();
+        }
+        let error = Options::new().compression_level(-1).check().unwrap_err();
+        assert_eq!(error.message(), "option compression_level: -1 is not in 1..=19");
     }
 
     #[test]

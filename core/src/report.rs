@@ -120,7 +120,10 @@ pub struct Space {
     /// Records of separated values that tables point to.
     pub live_value_bytes: u64,
     /// Of those, at most so much, about, is hidden by newer writes and will be found dead by a
-    /// compaction.
+    /// compaction. An estimate: each newer entry of a run, put or delete, counts as hiding one
+    /// older value of average length, or of its own where that is more in all. What memtables hide
+    /// does not count. After `compact` it is 0, and the live values are exact but for what
+    /// snapshots see.
     pub hidden_value_bytes: u64,
     /// Records of separated values that are dead and not yet collected.
     pub dead_value_bytes: u64,
@@ -142,6 +145,9 @@ pub struct Space {
     pub other_bytes: u64,
     /// Snapshots by age, the oldest first, with what is kept for them.
     pub snapshots: Vec<SnapshotSpace>,
+    /// The files of `obsolete_bytes`, those that have waited longest first: a scan or a value is
+    /// older than each file that it holds has waited.
+    pub held_files: Vec<HeldFile>,
 }
 
 impl Space {
@@ -177,6 +183,18 @@ pub struct SnapshotSpace {
     /// Keys and values of older versions that tables keep and that this is the oldest snapshot to
     /// see. What only memtables have is not counted.
     pub held_bytes: u64,
+}
+
+/// A file that is of no use any more and waits for whoever reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldFile {
+    /// Its name in the directory.
+    pub name: String,
+    /// What it takes, in bytes.
+    pub bytes: u64,
+    /// Milliseconds for which it has waited.
+    pub age_ms: u64,
 }
 
 /// A sorted run: tables whose ranges of keys do not overlap.
@@ -280,6 +298,8 @@ stats! {
     stalled_backlog_us: u64,
     /// Microseconds that writers waited for compactions.
     stalled_runs_us: u64,
+    /// Microseconds that writers waited for collections.
+    stalled_space_us: u64,
     /// Microseconds that writers waited for the next segment of the log.
     stalled_segment_us: u64,
     /// Heap that is kept of open files: locators and indexes of tables that are read directly,
@@ -334,7 +354,7 @@ mod tests {
         let space = Space { total_bytes: 7, other_bytes: 9, ..Space::default() };
         let lines = space.numbers();
         let text: Vec<String> = lines.iter().map(|(name, n)| format!("{name}: {n}")).collect();
-        let all = format!("Space {{ {}, snapshots: [] }}", text.join(", "));
+        let all = format!("Space {{ {}, snapshots: [], held_files: [] }}", text.join(", "));
         assert_eq!(all, format!("{space:?}"));
     }
 

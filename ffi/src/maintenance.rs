@@ -4,7 +4,7 @@ use crate::buffer::{Out, ReservedBuf, ToykvBuf, ToykvSlice, bound, invalid};
 use crate::db::{Toykv, ToykvKeyspace, db_of};
 use crate::panic::guard;
 use crate::status::{TOYKV_OK, ToykvError};
-use engine::{Error, Result, Space, Stats};
+use engine::{Error, Result, RunSize, Space, Stats};
 use std::fmt::Write;
 use std::ops::Bound;
 use std::ptr;
@@ -115,7 +115,8 @@ pub unsafe extern "C" fn toykv_health(db: *mut Toykv, err: *mut ToykvError) -> i
     }
 }
 
-/// Counts and sizes as one JSON object, NUL-terminated; later versions add members.
+/// Counts and sizes as one JSON object, NUL-terminated; later versions add members. sorted_runs
+/// lists the tables, entries and bytes of each run, the newest first.
 /// Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
 /// Threads: any.
 /// Errors: INVALID, MISUSE, FORKED, NO_MEMORY.
@@ -133,7 +134,7 @@ pub unsafe extern "C" fn toykv_stats_json(
             let db = db_of(db, ptr::null())?;
             let health = db.health();
             let errors = [health.poisoned.as_ref(), health.background_error.as_ref()];
-            out.set(ReservedBuf::new()?.fill_text(json(&db.stats(), errors)));
+            out.set(ReservedBuf::new()?.fill_text(json(&db.stats(), &db.runs(), errors)));
             Ok(TOYKV_OK)
         })
     }
@@ -141,7 +142,9 @@ pub unsafe extern "C" fn toykv_stats_json(
 
 /// What the space of the directory is needed for, in bytes, as one JSON object, NUL-terminated;
 /// later versions add members. All members but hidden_value_bytes, which is part of
-/// live_value_bytes, and snapshots, a list, add up to total_bytes.
+/// live_value_bytes, and two lists, snapshots and held_files, which are those of obsolete_bytes and
+/// how long they have waited for readers, add up to total_bytes. hidden_value_bytes estimates
+/// what newer entries of other runs hide, each one older value; a compaction finds it dead.
 /// Ownership: the caller frees *out with toykv_buf_free; out->len leaves out the NUL.
 /// Threads: any.
 /// Errors: INVALID, MISUSE, CLOSED, FORKED, IO, NO_MEMORY.
@@ -178,17 +181,30 @@ fn space_json(space: &Space) -> String {
             own.seqno, own.count, own.age_ms, own.held_bytes
         );
     }
+    text.push_str("],\"held_files\":[");
+    for (index, own) in space.held_files.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let (name, bytes, age_ms) = (quoted(&own.name), own.bytes, own.age_ms);
+        let _ = write!(text, "{comma}{{\"name\":{name},\"bytes\":{bytes},\"age_ms\":{age_ms}}}");
+    }
     text.push_str("]}");
     text
 }
 
-/// One member a field of `Stats`, then what poisoned the database and what failed in the
-/// background: text or null.
-fn json(stats: &Stats, errors: [Option<&Error>; 2]) -> String {
+/// One member a field of `Stats`, then the runs, then what poisoned the database and what failed in
+/// the background: text or null.
+fn json(stats: &Stats, runs: &[RunSize], errors: [Option<&Error>; 2]) -> String {
     let mut text = String::from("{");
     for number in stats.numbers() {
         let _ = write!(text, "\"{}\":{},", number.name, number.value);
     }
+    text.push_str("\"sorted_runs\":[");
+    for (index, RunSize { tables, entries, bytes, .. }) in runs.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ =
+            write!(text, "{comma}{{\"tables\":{tables},\"entries\":{entries},\"bytes\":{bytes}}}");
+    }
+    text.push_str("],");
     for (name, error) in ["poisoned", "background_error"].into_iter().zip(errors) {
         let error = error.map_or("null".to_string(), |error| quoted(&error.to_string()));
         let _ = write!(text, "\"{name}\":{error},");
@@ -223,14 +239,14 @@ mod tests {
         let stats = Stats::default();
         let wanted: Vec<&str> = stats.numbers().iter().map(|number| number.name).collect();
         let error = Error::new(engine::ErrorKind::Io, "no");
-        let text = json(&stats, [Some(&error), None]);
+        let text = json(&stats, &[], [Some(&error), None]);
         let members: Vec<&str> = text
             .split(',')
             .filter_map(|member| member.split_once(':'))
             .map(|(name, _)| name.trim_start_matches('{').trim_matches('"'))
             .collect();
         assert_eq!(members[..wanted.len()], wanted);
-        assert_eq!(members[wanted.len()..], ["poisoned", "background_error"]);
+        assert_eq!(members[wanted.len()..], ["sorted_runs", "poisoned", "background_error"]);
         assert!(text.ends_with("\"poisoned\":\"no\",\"background_error\":null}"), "{text}");
     }
 

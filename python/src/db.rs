@@ -299,8 +299,10 @@ impl Db {
     }
 
     /// What the space of the directory is needed for, in bytes, as a dict. All numbers but
-    /// `hidden_value_bytes`, which is part of `live_value_bytes`, add up to `total_bytes`;
-    /// `snapshots` lists the snapshots, the oldest first, with their age and what they hold.
+    /// `hidden_value_bytes`, which is part of `live_value_bytes` and estimates what newer entries
+    /// hide until a compaction finds it dead, add up to `total_bytes`; `snapshots` lists the
+    /// snapshots, the oldest first, with their age and what they hold; `held_files` the files that
+    /// are of no use any more but for cursors and values, and how long they have waited for these.
     ///
     /// >>> db.explain_space()["dead_value_bytes"]
     /// 0
@@ -320,6 +322,15 @@ impl Db {
             snapshots.append(snapshot)?;
         }
         dict.set_item("snapshots", snapshots)?;
+        let held = PyList::empty(py);
+        for own in &space.held_files {
+            let file = PyDict::new(py);
+            file.set_item("name", &own.name)?;
+            file.set_item("bytes", own.bytes)?;
+            file.set_item("age_ms", own.age_ms)?;
+            held.append(file)?;
+        }
+        dict.set_item("held_files", held)?;
         Ok(dict)
     }
 
@@ -334,6 +345,23 @@ impl Db {
             dict.set_item(number.name, number.value)?;
         }
         Ok(dict)
+    }
+
+    /// The sorted runs, which a read looks at one after the other, the newest first, as a list of
+    /// dicts: `tables`, `entries`, `bytes`.
+    ///
+    /// >>> db.runs()
+    /// []
+    fn runs<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let runs = quick(py, || Ok(self.handle.open_db()?.runs()))?;
+        let as_dict = |run: &toykv::RunSize| {
+            let dict = PyDict::new(py);
+            dict.set_item("tables", run.tables)?;
+            dict.set_item("entries", run.entries)?;
+            dict.set_item("bytes", run.bytes)?;
+            Ok(dict)
+        };
+        runs.iter().map(as_dict).collect()
     }
 
     /// What stands in the way of writes, as a dict: `poisoned`, the error for which writes are

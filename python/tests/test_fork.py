@@ -66,6 +66,7 @@ def test_every_call_in_the_child_says_so(path: Path) -> None:
         db.flush,
         db.compact,
         db.stats,
+        db.runs,
         db.health,
         db.close,
         lambda: next(cursor),

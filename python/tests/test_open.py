@@ -38,6 +38,8 @@ def fill(path: Path) -> dict[bytes, bytes]:
         db.update(rows)
         db.flush()
         assert db.stats()["tables"] >= 1
+        assert sum(run["tables"] for run in db.runs()) == db.stats()["tables"]
+        assert all(run["entries"] > 0 and run["bytes"] > 0 for run in db.runs())
     return rows
 
 
@@ -111,6 +113,7 @@ def test_close(path: Path) -> None:
         db.flush,
         db.compact,
         db.stats,
+        db.runs,
         db.health,
         lambda: next(cursor),
         lambda: cursor.seek(b"a"),

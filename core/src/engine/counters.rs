@@ -18,7 +18,7 @@ pub(crate) struct Counters {
     pub(crate) log_bytes_written: AtomicU64,
     pub(crate) syncs: AtomicU64,
     /// Microseconds that writers waited, by [`Stall`].
-    pub(crate) stalled_us: [AtomicU64; 3],
+    pub(crate) stalled_us: [AtomicU64; 4],
     /// Microseconds that callers waited for a sync of the log.
     pub(crate) sync_wait_us: AtomicU64,
 }
@@ -32,6 +32,20 @@ pub(crate) enum Stall {
     Runs,
     /// The next segment of the log.
     Segment,
+    /// Dead values that wait for their collection.
+    Space,
+}
+
+impl Stall {
+    /// The one with this number.
+    pub(crate) fn of(number: u64) -> Stall {
+        match number {
+            1 => Stall::Runs,
+            2 => Stall::Segment,
+            3 => Stall::Space,
+            _ => Stall::Backlog,
+        }
+    }
 }
 
 impl Counters {

@@ -78,6 +78,7 @@ impl Engine {
             stalled_us: counters.stalled_us.iter().map(read).sum(),
             stalled_backlog_us: read(&counters.stalled_us[Stall::Backlog as usize]),
             stalled_runs_us: read(&counters.stalled_us[Stall::Runs as usize]),
+            stalled_space_us: read(&counters.stalled_us[Stall::Space as usize]),
             stalled_segment_us: read(&counters.stalled_us[Stall::Segment as usize]),
             open_files: tables().count() + segments().count() + obsolete,
             memory_budget: self.env.plan.budget_bytes,

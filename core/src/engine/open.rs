@@ -407,7 +407,7 @@ fn assemble(
         sync_queue: SyncQueue::new(last_seqno),
         dirty: AtomicBool::new(false),
         pressure: AtomicU64::new(0),
-        pressed_by_runs: AtomicBool::new(false),
+        pressed_by: AtomicU64::new(0),
         opened_at: Instant::now(),
         paid_until_ns: AtomicU64::new(0),
         writer_waits: AtomicBool::new(false),

@@ -78,6 +78,22 @@ pub(crate) fn file_uses(state: &VersionState) -> BTreeMap<FileNumber, FileUse> {
     files
 }
 
+/// Nanoseconds that writers owe per KiB because collection lags behind: nothing until what is spent
+/// beyond the share that may be is half of what is live and `lag_bytes`, then more and more, up to
+/// 16 us at twice as much.
+pub(crate) fn pressure_of(
+    files: &BTreeMap<FileNumber, FileUse>,
+    spare_percent: u64,
+    lag_bytes: u64,
+) -> u64 {
+    let live: u64 = files.values().map(|file| file.live_bytes).sum();
+    let sizes: u64 = files.values().map(|file| file.size_bytes).sum();
+    let over = sizes.saturating_sub(live + live / 100 * spare_percent);
+    let step = live / 2 + lag_bytes;
+    let beyond = u128::from(over.saturating_sub(step).min(step));
+    (beyond * 16_000 / u128::from(step.max(1))) as u64
+}
+
 /// The files to rewrite into one, or `None` when enough is free. Files in `spared` are left alone.
 pub(crate) fn pick_files(
     state: &VersionState,
@@ -200,6 +216,19 @@ mod tests {
             least_bytes: 4 * PAGE + 116,
         };
         assert_eq!(choose(vec![(1, tiny)], 5 * PAGE, 0, &GOAL), None);
+    }
+
+    #[test]
+    fn writers_are_slowed_when_collection_lags_far_behind() {
+        // 100 live, 50 may be spent, 50 + 28 more are no trouble.
+        let pressure = |dead: u64| {
+            let files = [(1, file(100 + dead, 100)), (2, file(0, 0))].into_iter().collect();
+            pressure_of(&files, 50, 28 * MIB)
+        };
+        assert_eq!([0, 50, 128].map(pressure), [0, 0, 0]);
+        assert_eq!([129, 167, 206, 1000].map(pressure).map(|ns| ns / 1000), [0, 8, 16, 16]);
+        assert!(pressure(129) > 0);
+        assert_eq!(pressure_of(&BTreeMap::new(), 50, 0), 0);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! What the files of the database are needed for (layer L5).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use super::state::{Engine, NextSegment, lock};
 use super::view::View;
 use crate::error::Result;
 use crate::filename::FileName;
 use crate::fs::{DirEntry, PathKind};
-use crate::report::{SnapshotSpace, Space};
+use crate::report::{HeldFile, SnapshotSpace, Space};
 use crate::types::SeqNo;
 
 /// File systems allocate blocks of this size.
@@ -20,7 +21,8 @@ struct Known {
     active: Option<(String, u64)>,
     /// The prepared segment.
     next: Option<String>,
-    obsolete: BTreeSet<String>,
+    /// Since when.
+    obsolete: BTreeMap<String, Instant>,
     manifest: Option<u64>,
 }
 
@@ -36,8 +38,16 @@ impl Engine {
         for entry in listing.iter().filter(|entry| entry.kind == PathKind::File) {
             let bytes = entry.size.next_multiple_of(BLOCK);
             space.total_bytes += bytes;
+            let before = space.obsolete_bytes;
             *line_of(&mut space, &view, &known, entry) += bytes;
+            if space.obsolete_bytes > before
+                && let Some(since) = known.obsolete.get(&entry.name)
+            {
+                let (name, age_ms) = (entry.name.clone(), since.elapsed().as_millis() as u64);
+                space.held_files.push(HeldFile { name, bytes, age_ms });
+            }
         }
+        space.held_files.sort_by_key(|file| std::cmp::Reverse(file.age_ms));
         for file in view.version.files.values() {
             space.live_value_bytes += file.live_bytes;
             space.dead_value_bytes += file.dead_bytes;
@@ -67,7 +77,8 @@ impl Engine {
             NextSegment::Ready(segment) => Some(name_of(segment.path())),
             _ => None,
         };
-        let obsolete = shared.obsolete.iter().map(|file| name_of(&file.path)).collect();
+        let obsolete = shared.obsolete.iter().map(|file| (name_of(&file.path), file.since));
+        let obsolete = obsolete.collect();
         Ok(Known { active, next, obsolete, manifest })
     }
 
@@ -109,7 +120,7 @@ fn line_of<'a>(space: &'a mut Space, view: &View, known: &Known, entry: &DirEntr
         Some(FileName::Segment(number)) if view.version.files.contains_key(&number) => {
             &mut space.value_overhead_bytes
         }
-        _ if known.obsolete.contains(&entry.name) => &mut space.obsolete_bytes,
+        _ if known.obsolete.contains_key(&entry.name) => &mut space.obsolete_bytes,
         Some(FileName::Segment(_)) if is_active(&entry.name) => &mut space.preallocated_bytes,
         Some(FileName::Segment(_)) if known.next.as_ref() == Some(&entry.name) => {
             &mut space.preallocated_bytes

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use super::counters::Stall;
 use super::hooks;
 use super::locks::{Mutex, MutexGuard, thread};
+use super::pick_files::pressure_of;
 use super::state::{Engine, closed_error, lock};
+use super::view::View;
 use super::wake;
 use super::writer::Writer;
 use crate::error::{Error, ErrorKind, Result};
@@ -60,10 +62,9 @@ impl Engine {
         if options.no_wait {
             return Err(would_stall("writers wait for background work"));
         }
-        let by_runs = self.pressed_by_runs.load(Ordering::Relaxed);
+        let cause = Stall::of(self.pressed_by.load(Ordering::Relaxed));
         let start = Instant::now();
         self.pause(start + delay);
-        let cause = if by_runs { Stall::Runs } else { Stall::Backlog };
         self.env.counters.add_stall(cause, start);
         if !self.is_backlog_full() {
             return Ok(());
@@ -167,5 +168,39 @@ impl Engine {
                 Err(TryLockError::WouldBlock) => thread::yield_now(),
             }
         }
+    }
+
+    /// How full the backlog of immutable memtables is, in thousandths, by the bytes of their log or
+    /// by the heap that they take, whichever is nearer to its limit.
+    pub(crate) fn backlog_permille(&self, view: &View) -> u64 {
+        let plan = &self.env.plan;
+        let waiting = || view.parts.iter().skip(1);
+        let log_bytes: u64 = waiting().map(|part| part.segment.identity().size_bytes).sum();
+        let heap_bytes: u64 = waiting().map(|part| part.memtable.heap_bytes() as u64).sum();
+        // The active memtable takes the rest of the heap.
+        let most_heap = plan.memtables_heap_bytes - plan.memtable_heap_bytes;
+        let permille = |bytes: u64, most: u64| bytes.saturating_mul(1000) / most.max(1);
+        permille(log_bytes, plan.backlog_limit_bytes).max(permille(heap_bytes, most_heap))
+    }
+
+    /// Sets how much writers are slowed: nothing below half of the backlog limit, then more and
+    /// more. Called with `shared` locked or at open.
+    pub(crate) fn update_pressure(&self) {
+        let view = self.view.load();
+        let backlog = self.backlog_permille(&view);
+        let runs = view.version.runs.len() as u64;
+        // A backlog of memtables: up to 64 us per KiB shortly before the limit. Runs beyond 24:
+        // 1 us per KiB for each, since every read pays for them.
+        let by_backlog = backlog.saturating_sub(500).saturating_mul(64_000) / 500;
+        let by_runs = runs.saturating_sub(24) * 1_000;
+        let spare_percent = self.env.options.space_amplification_percent - 100;
+        let lag_bytes = 2 * self.env.plan.memtable_size_bytes;
+        let by_space = pressure_of(&view.version.files, spare_percent, lag_bytes);
+        let causes =
+            [(by_backlog, Stall::Backlog), (by_runs, Stall::Runs), (by_space, Stall::Space)];
+        let (most, cause) =
+            causes.into_iter().max_by_key(|(own, _)| *own).unwrap_or((0, Stall::Backlog));
+        self.pressed_by.store(cause as u64, Ordering::Relaxed);
+        self.pressure.store(most, Ordering::Relaxed);
     }
 }

@@ -101,6 +101,14 @@ pub(crate) struct Obsolete {
     pub(crate) path: PathBuf,
     /// Readers hold clones of it.
     pub(crate) pin: Arc<dyn Any + Send + Sync>,
+    /// Since when nobody but readers needs it.
+    pub(crate) since: Instant,
+}
+
+impl Obsolete {
+    fn new(path: PathBuf, pin: Arc<dyn Any + Send + Sync>) -> Obsolete {
+        Obsolete { path, pin, since: Instant::now() }
+    }
 }
 
 /// What a thread does.
@@ -236,8 +244,8 @@ pub(crate) struct Engine {
     pub(crate) dirty: AtomicBool,
     /// Nanoseconds that writers owe per KiB; 0 without backlog.
     pub(crate) pressure: AtomicU64,
-    /// Whether that is for runs, not for memtables.
-    pub(crate) pressed_by_runs: AtomicBool,
+    /// For which [`Stall`] that is.
+    pub(crate) pressed_by: AtomicU64,
     /// What the counting of `paid_until_ns` starts from.
     pub(crate) opened_at: Instant,
     /// When, in nanoseconds, the writers will have paid for all that was written.
@@ -256,7 +264,7 @@ fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared, replaced: Vec
     let dir = &engine.env.dir;
     let live = files.state.tables().map(|meta| meta.number).collect::<HashSet<_>>();
     for (number, table) in files.tables.extract_if(|number, _| !live.contains(number)) {
-        shared.obsolete.push(Obsolete { path: FileName::Table(number).path(dir), pin: table });
+        shared.obsolete.push(Obsolete::new(FileName::Table(number).path(dir), table));
     }
     let segments = &files.state.segments;
     let mut gone = replaced;
@@ -267,7 +275,7 @@ fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared, replaced: Vec
     gone.retain(|gone| !files.segments.values().any(|own| own.path() == gone.path()));
     for segment in gone {
         let path = segment.path().to_path_buf();
-        shared.obsolete.push(Obsolete { path, pin: segment.file_pin() });
+        shared.obsolete.push(Obsolete::new(path, segment.file_pin()));
     }
     engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
 }
@@ -275,7 +283,7 @@ fn retire(engine: &Engine, files: &mut Files, shared: &mut Shared, replaced: Vec
 /// Deletes a manifest that CURRENT no longer names.
 fn retire_manifest(engine: &Engine, manifest: &Manifest) {
     let path = FileName::Manifest(manifest.number()).path(&engine.env.dir);
-    lock(&engine.shared).obsolete.push(Obsolete { path, pin: Arc::new(()) });
+    lock(&engine.shared).obsolete.push(Obsolete::new(path, Arc::new(())));
     engine.has_obsolete.store(true, Ordering::Relaxed);
 }
 
@@ -454,33 +462,6 @@ impl Engine {
         let old = std::mem::replace(&mut files.manifest, manifest);
         retire_manifest(self, &old);
         Ok(())
-    }
-
-    /// How full the backlog of immutable memtables is, in thousandths, by the bytes of their log or
-    /// by the heap that they take, whichever is nearer to its limit.
-    pub(crate) fn backlog_permille(&self, view: &View) -> u64 {
-        let plan = &self.env.plan;
-        let waiting = || view.parts.iter().skip(1);
-        let log_bytes: u64 = waiting().map(|part| part.segment.identity().size_bytes).sum();
-        let heap_bytes: u64 = waiting().map(|part| part.memtable.heap_bytes() as u64).sum();
-        // The active memtable takes the rest of the heap.
-        let most_heap = plan.memtables_heap_bytes - plan.memtable_heap_bytes;
-        let permille = |bytes: u64, most: u64| bytes.saturating_mul(1000) / most.max(1);
-        permille(log_bytes, plan.backlog_limit_bytes).max(permille(heap_bytes, most_heap))
-    }
-
-    /// Sets how much writers are slowed: nothing below half of the backlog limit, then more and
-    /// more. Called with `shared` locked or at open.
-    pub(crate) fn update_pressure(&self) {
-        let view = self.view.load();
-        let backlog = self.backlog_permille(&view);
-        let runs = view.version.runs.len() as u64;
-        // A backlog of memtables: up to 64 us per KiB shortly before the limit. Runs beyond 24:
-        // 1 us per KiB for each, since every read pays for them.
-        let by_backlog = backlog.saturating_sub(500).saturating_mul(64_000) / 500;
-        let by_runs = runs.saturating_sub(24) * 1_000;
-        self.pressed_by_runs.store(by_runs > by_backlog, Ordering::Relaxed);
-        self.pressure.store(by_backlog.max(by_runs), Ordering::Relaxed);
     }
 }
 

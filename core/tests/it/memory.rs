@@ -31,6 +31,15 @@ fn anonymous_bytes() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
+/// Says that something is over, also when it fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs `work` while another thread looks at the memory of this process again and again; the most
 /// that it has seen above what there was at first.
 fn watched<T>(work: impl FnOnce() -> T) -> (T, u64) {
@@ -43,9 +52,8 @@ fn watched<T>(work: impl FnOnce() -> T) -> (T, u64) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        let result = work();
-        over.store(true, Ordering::Relaxed);
-        result
+        let _end = End(&over);
+        work()
     });
     look();
     (result, most.into_inner())
@@ -53,7 +61,9 @@ fn watched<T>(work: impl FnOnce() -> T) -> (T, u64) {
 
 /// How a database is made: as the environment variable says, behind its directory.
 fn options_of(io: &str, compression: &str, budget: u64) -> Options {
-    let mut options = Options::new().memory_budget(budget).durability(Durability::Process);
+    let options = Options::new().memory_budget(budget).durability(Durability::Process);
+    // On a machine that does other things a flush may take long.
+    let mut options = options.stall_limit_ms(3_600_000);
     options.set("io", io).unwrap();
     options.set("compression", compression).unwrap();
     options

@@ -116,7 +116,12 @@ fn the_lines_add_up_to_what_the_device_says() {
     churn(&db, 300, 2000);
     db.gc().unwrap();
     check("with files that a scan holds");
-    assert!(db.explain_space().unwrap().obsolete_bytes > 1 << 20);
+    std::thread::sleep(Duration::from_millis(20));
+    let space = db.explain_space().unwrap();
+    assert!(space.obsolete_bytes > 1 << 20);
+    assert_eq!(space.held_files.iter().map(|file| file.bytes).sum::<u64>(), space.obsolete_bytes);
+    assert!(space.held_files.iter().any(|file| file.age_ms >= 20), "{space:?}");
+    assert!(space.held_files.iter().any(|file| file.name.ends_with(".vlog")), "{space:?}");
     drop(scan);
     db.gc().unwrap();
     check("without");

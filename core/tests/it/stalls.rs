@@ -1,5 +1,6 @@
 //! Writers that wait: nobody for ever, each counted, and none that asked not to.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -261,4 +262,35 @@ fn nothing_is_compacted_in_a_poisoned_database() {
     let whole = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
     assert_eq!(db.compact(whole.0, whole.1).unwrap_err().kind(), ErrorKind::Poisoned);
     assert_eq!(disk.change_count(), before);
+}
+
+#[test]
+fn writers_are_slowed_while_dead_values_wait_for_a_collection_that_lags() {
+    let path = Path::new("/collection lags");
+    let db = SimDisk::new().open_db(path, &small()).unwrap();
+    let (release, released) = channel::<()>();
+    let hold = Intervention::at(path, "collection: chosen", move || {
+        let _ = released.recv();
+    });
+    let slowed = |db: &Db| db.stats().stalled_space_us > 0;
+    let put = |i: u64| {
+        // Each segment keeps some values, so none goes without a collection.
+        let key = if i.is_multiple_of(12) { 1000 + i } else { i % 64 };
+        db.put(&key.to_be_bytes(), &value_of(i, 4000)).unwrap();
+    };
+    let count = (0..20_000).position(|i| {
+        put(i);
+        slowed(&db)
+    });
+    // Two memtables of dead values are no trouble, whatever is live.
+    assert!(count.is_some_and(|count| count > 32), "{count:?}");
+    assert!(hold.met() > 0);
+    drop(release);
+    db.gc().unwrap();
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    db.gc().unwrap();
+    let before = db.stats().stalled_space_us;
+    (0..64).for_each(put);
+    assert_eq!(db.stats().stalled_space_us, before);
+    db.audit().unwrap();
 }

@@ -290,6 +290,7 @@ static void many(const char *path)
         CHECK(buf.data[0] == '{' && buf.data[buf.len - 1] == '}' && buf.data[buf.len] == '\0');
         CHECK(strstr((const char *)buf.data, "\"poisoned\":null") != NULL);
         CHECK(strstr((const char *)buf.data, "\"runs\":1,") != NULL);
+        CHECK(strstr((const char *)buf.data, "\"sorted_runs\":[{\"tables\":1,") != NULL);
         toykv_buf_free(&buf);
         close_db(db);
         WANT(TOYKV_OK, toykv_open(path, options, &db, &err));

@@ -86,11 +86,23 @@ class DamageReportDict(TypedDict):
     findings: list[FindingDict]
 
 @type_check_only
+class RunDict(TypedDict):
+    tables: int
+    entries: int
+    bytes: int
+
+@type_check_only
 class SnapshotSpaceDict(TypedDict):
     sequence: int
     count: int
     age_ms: int
     held_bytes: int
+
+@type_check_only
+class HeldFileDict(TypedDict):
+    name: str
+    bytes: int
+    age_ms: int
 
 @type_check_only
 class SpaceDict(TypedDict):
@@ -107,6 +119,7 @@ class SpaceDict(TypedDict):
     unfinished_bytes: int
     other_bytes: int
     snapshots: list[SnapshotSpaceDict]
+    held_files: list[HeldFileDict]
 
 @type_check_only
 class HealthDict(TypedDict):
@@ -275,6 +288,7 @@ class DB(_Readable):
     def flush(self) -> None: ...
     def compact(self, start: Buffer | None = None, stop: Buffer | None = None, /) -> None: ...
     def stats(self) -> dict[str, int]: ...
+    def runs(self) -> list[RunDict]: ...
     def gc(self) -> None: ...
     def scrub(
         self, *, bytes_per_second: int = 0, progress: Callable[[int, int], object] | None = None
