@@ -95,6 +95,7 @@ salvage: deletes ignored|it|repair::an_intact|
 salvage: any block|it|repair::whatever|
 salvage: lost values not told|it|repair::one_damaged|
 salvage: lost blocks not told|it|repair::a_damaged_block|
+salvage: the source is recovered|it|repair::an_intact|
 END
 }
 

@@ -113,6 +113,9 @@ impl Db {
     ) -> Result<DamageReport> {
         engine::refuse_files(&*fs, target)?;
         let options = options.clone().create_if_missing(true).read_only(false);
+        if planted("salvage: the source is recovered") {
+            drop(Db::open_on(Arc::clone(&fs), source, &options));
+        }
         let mut tell = telling(progress);
         let mut go_on = |done, total| cancelled(tell(done, total));
         let mut made: Option<Db> = None;

@@ -17,7 +17,8 @@ use crate::fs::{Access, FileSystem, Region};
 use crate::planted::planted;
 use crate::table::block::{Block, block_checksum};
 use crate::table::format::{
-    FOOTER_LEN, FOOTER_SPACE, Footer, INDEX_SEED, Layout, MAX_GRID_SHIFT, PAGE, page_seed,
+    FOOTER_LEN, FOOTER_SPACE, Footer, GRID_SHIFT, INDEX_SEED, Layout, MAX_GRID_SHIFT, PAGE,
+    page_seed,
 };
 use crate::table::packed::{self, PREFIX_LEN, restore};
 use crate::types::{Compression, FileNumber, Kind, SeqNo};
@@ -100,10 +101,11 @@ impl Wreck {
             region: region.clone(),
         };
         match Footer::read(footer_end, len, path, hash_seed) {
-            // Another table's entries are newer or older than those of this one.
+            // Another table's entries are newer or older than those of this one; none is looked for.
             Ok((footer, _)) if footer.number != number => {
                 let what = format!("this is table {} instead of {number}", footer.number);
                 wreck.lose(len.saturating_sub(FOOTER_LEN), &what);
+                wreck.end = 0;
             }
             Ok((footer, layout)) => wreck.follow(&footer, &layout, bytes),
             Err(error) => {
@@ -313,7 +315,7 @@ impl Wreck {
         let bytes = self.bytes(at, self.end);
         let Some((stored, packed)) = bytes.split_first_chunk::<PREFIX_LEN>() else { return false };
         // Most blocks are one cell; only where one is known to begin is it worth to look further.
-        let usual = 1 << self.shift.unwrap_or(MAX_GRID_SHIFT);
+        let usual = 1 << self.shift.unwrap_or(GRID_SHIFT);
         let most = if far { compress::MAX_COMPRESSED_LEN } else { usual };
         let mut sum = Streaming::new(page_seed(self.salt, at));
         let stored = u64::from_le_bytes(*stored);

@@ -5,6 +5,8 @@
 //! `TOYKV_GOLDEN=NAME cargo test -p toykv --features sim --test it golden::`
 #![expect(clippy::disallowed_methods, reason = "tests look at files from outside the engine")]
 
+mod mixed;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,8 @@ use crate::damage::Sample;
 use crate::oracle::{Map, PATH, read_all};
 
 /// The databases: their names say what is in them.
-pub(crate) const NAMES: [&str; 8] =
-    ["empty", "log", "tables", "values", "rewritten", "versions", "lz4", "zstd"];
+pub(crate) const NAMES: [&str; 9] =
+    ["empty", "log", "tables", "values", "rewritten", "versions", "lz4", "zstd", "mixed"];
 
 /// The files of a disk.
 pub(crate) fn files(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
@@ -102,12 +104,16 @@ fn content(name: &str) -> Map {
             map.insert(key(500), value(500, 900, true));
             map
         }
+        "mixed" => mixed::content(),
         other => panic!("{other}"),
     }
 }
 
 /// Writes a database with that content on a simulated disk.
 fn write(name: &str) -> SimDisk {
+    if name == "mixed" {
+        return mixed::write();
+    }
     let disk = SimDisk::new();
     let compression = match name {
         "lz4" => Compression::Lz4,
@@ -209,6 +215,8 @@ fn the_databases_have_what_their_names_say() {
     }
     assert!(starts("values", b"toykvlog") >= 2, "a segment with values, and the log");
     assert!(starts("rewritten", b"toykvval") == 1);
+    let bytes: Vec<Vec<u8>> = files(&load("mixed")).into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(mixed::missing(&bytes), None);
     for (name, scheme) in [("tables", 0), ("lz4", 1), ("zstd", 2)] {
         let is_table = |path: &Path| path.extension().is_some_and(|end| end == "table");
         let table = files(&load(name)).into_iter().find(|(path, _)| is_table(path));
