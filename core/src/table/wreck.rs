@@ -101,7 +101,7 @@ impl Wreck {
             region: region.clone(),
         };
         match Footer::read(footer_end, len, path, hash_seed) {
-            // Another table's entries are newer or older than those of this one; none is looked for.
+            // Another table's entries are newer or older than this one's; none is looked for.
             Ok((footer, _)) if footer.number != number => {
                 let what = format!("this is table {} instead of {number}", footer.number);
                 wreck.lose(len.saturating_sub(FOOTER_LEN), &what);

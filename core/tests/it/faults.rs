@@ -356,11 +356,14 @@ fn calls_about_maps_and_reads_fail() {
 
 #[test]
 fn a_full_disk_is_an_error_that_goes_away() {
+    // More than a memtable takes.
+    const PUTS: u64 = 120;
     let mut refused = 0;
     for step in 0..120u64 {
         let capacity = step * 8192;
         refused += watched(format!("capacity {capacity}"), move || {
             let mut work = Work::new(SimDisk::new(), libc::ENOSPC);
+            let mut refused = false;
             work.run.disk.set_capacity(Some(capacity));
             if let Err(error) = work.run.open() {
                 work.expect(&error)?;
@@ -369,11 +372,16 @@ fn a_full_disk_is_an_error_that_goes_away() {
                     "the disk is still full".into()
                 })?;
                 work.run.disk.set_capacity(None);
+            } else {
+                for tag in 0..PUTS {
+                    work.put(1000 + tag, 1000, Durability::Process)?;
+                }
+                refused = work.run.history.len() < PUTS as usize;
+                work.read().map_err(|what| format!("on a full disk: {what}"))?;
             }
             work.run.drop_db();
             work.work()?;
             let poisoned = work.poisoned;
-            let refused = work.run.history.len() < 120;
             work.afterwards()?;
             require(!poisoned, || "a full disk has poisoned the database".into())?;
             work.cut()?;
