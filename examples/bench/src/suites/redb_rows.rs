@@ -157,7 +157,9 @@ impl<E: Engine, W: Write> Steps<'_, E, W> {
             Ok(())
         })?;
         expect_equal(&format!("{row}: wrong entries"), wrong, 0)?;
-        expect_equal(&format!("{row}: too short"), u64::from(short > 1 + done.0 / 1_000), 0)?;
+        // Where the last keys were popped, the few that came since have fewer behind them.
+        let most = done.0 / if all { 1_000 } else { 100 };
+        expect_equal(&format!("{row}: too short"), u64::from(short > 1 + most), 0)?;
         self.out.rate(row, "ops/s", done)
     }
 
