@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Bound;
 use std::time::Duration;
 
 use tokio_stream::StreamExt;
@@ -10,7 +11,9 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request};
 use toykv_server::Secret;
 use toykv_server::proto::toykv_client::ToykvClient;
-use toykv_server::proto::{BatchWriteRequest, GetResponse, ScanRequest, Write as WriteMessage};
+use toykv_server::proto::{
+    BatchWriteRequest, GetResponse, ScanRequest, VerifyRequest, Write as WriteMessage,
+};
 
 use crate::grpc::{calls, connect, end, get, keys, put, serve};
 use crate::support::{PATIENCE, Running, any_port, start};
@@ -394,4 +397,45 @@ fn messages_have_a_largest_size() {
         let error = end(scan).await.unwrap_err();
         assert!(error.message().contains("the limit is 100000"), "{error:?}");
     });
+}
+
+/// A database of keys of 2000 bytes with one place of damage in its largest table.
+#[expect(clippy::disallowed_methods, reason = "damage comes from outside")]
+fn damaged() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let db = toykv::Db::open(dir.path(), &toykv::Options::new()).unwrap();
+    for n in 0..3000 {
+        db.put(format!("{n:02000}").as_bytes(), &[7; 40]).unwrap();
+    }
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    db.close().unwrap();
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+    let tables = files.filter(|path| path.extension().is_some_and(|kind| kind == "table"));
+    let table = tables.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&table).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&table, bytes).unwrap();
+    dir
+}
+
+/// What a search found tells keys, which are no values.
+#[test]
+fn what_is_told_of_damage_has_a_largest_size() {
+    let dir = damaged();
+    // Room for both keys of a place, and for none.
+    for (limit, code) in [(10_000, Code::Ok), (1_024, Code::OutOfRange)] {
+        let server = start(|config| {
+            config.grpc = Some(any_port());
+            config.dir = dir.path().to_path_buf();
+            config.limits.grpc_message_bytes = limit;
+        });
+        calls(async {
+            let mut client = connect(&server).await;
+            let parts = client.verify(VerifyRequest {}).await.unwrap().into_inner();
+            let ended = end(parts).await.map_or_else(|status| status.code(), |()| Code::Ok);
+            assert_eq!(ended, code, "{limit} bytes a message");
+            assert!(client.get(get("a")).await.is_ok());
+        });
+    }
 }
