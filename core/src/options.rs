@@ -139,8 +139,8 @@ const OPTIONS: &[OptionInfo] = &[
         name: "stall_limit_ms",
         value_type: "milliseconds",
         default_value: "60000",
-        doc: "how long one write may be held back while background work lags; then it answers \
-              WouldStall and has not happened; 1 to 3600000",
+        doc: "how long one write may be held back while background work lags; when the backlog \
+              is full even then it answers WouldStall and has not happened; 1 to 3600000",
         set: |options, text| store(&mut options.stall_limit_ms, text.parse().ok()),
         get: |options| options.stall_limit_ms.to_string(),
     },
@@ -300,8 +300,8 @@ impl Options {
         self
     }
 
-    /// Milliseconds for which one write may be held back while background work lags, before it
-    /// answers WouldStall (1 to 3 600 000, default 60 000).
+    /// Milliseconds for which one write may be held back while background work lags
+    /// (1 to 3 600 000, default 60 000). When the backlog is full even then it answers WouldStall.
     pub fn stall_limit_ms(mut self, ms: u64) -> Options {
         self.stall_limit_ms = ms;
         self

@@ -119,7 +119,7 @@ impl Engine {
                     full = Some(error);
                 }
                 Err(error) => {
-                    if error.kind() == ErrorKind::Corruption {
+                    if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Io) {
                         self.spare(&files, &inputs, &error);
                     }
                     return Err(error);
@@ -133,12 +133,14 @@ impl Engine {
         Ok(true)
     }
 
-    /// Leaves the file alone that an error names: its damage would be met again and again.
+    /// Leaves the file alone that an error names: its damage, or what the device cannot read of it,
+    /// would be met again and again.
     fn spare(&self, files: &[FileNumber], inputs: &[Input], error: &Error) {
         let named = inputs.iter().find(|(segment, _)| error.path() == Some(segment.path()));
         let mut shared = lock(&self.shared);
         match named {
             Some((_, meta)) => shared.spared_files.push(meta.file),
+            None if error.kind() == ErrorKind::Io => {}
             None => shared.spared_files.extend(files),
         }
     }

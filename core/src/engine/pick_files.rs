@@ -79,16 +79,19 @@ pub(crate) fn file_uses(state: &VersionState) -> BTreeMap<FileNumber, FileUse> {
 }
 
 /// Nanoseconds that writers owe per KiB because collection lags behind: nothing until what is spent
-/// beyond the share that may be is half of what is live and `lag_bytes`, then more and more, up to
-/// 16 us at twice as much.
+/// beyond the share that may be, and a collection would free, is half of what is live and
+/// `lag_bytes`, then more and more, up to 16 us at twice as much.
 pub(crate) fn pressure_of(
     files: &BTreeMap<FileNumber, FileUse>,
+    spared: &[FileNumber],
     spare_percent: u64,
     lag_bytes: u64,
 ) -> u64 {
     let live: u64 = files.values().map(|file| file.live_bytes).sum();
     let sizes: u64 = files.values().map(|file| file.size_bytes).sum();
     let over = sizes.saturating_sub(live + live / 100 * spare_percent);
+    let paying = files.iter().filter(|(number, file)| file.pays() && !spared.contains(number));
+    let over = over.min(paying.map(|(_, file)| file.gain()).sum());
     let step = live / 2 + lag_bytes;
     let beyond = u128::from(over.saturating_sub(step).min(step));
     (beyond * 16_000 / u128::from(step.max(1))) as u64
@@ -223,12 +226,16 @@ mod tests {
         // 100 live, 50 may be spent, 50 + 28 more are no trouble.
         let pressure = |dead: u64| {
             let files = [(1, file(100 + dead, 100)), (2, file(0, 0))].into_iter().collect();
-            pressure_of(&files, 50, 28 * MIB)
+            pressure_of(&files, &[], 50, 28 * MIB)
         };
         assert_eq!([0, 50, 128].map(pressure), [0, 0, 0]);
         assert_eq!([129, 167, 206, 1000].map(pressure).map(|ns| ns / 1000), [0, 8, 16, 16]);
         assert!(pressure(129) > 0);
-        assert_eq!(pressure_of(&BTreeMap::new(), 50, 0), 0);
+        assert_eq!(pressure_of(&BTreeMap::new(), &[], 50, 0), 0);
+        // What no collection will free slows nobody.
+        let files = [(1, file(1000, 100)), (2, file(160, 100))].into_iter().collect();
+        assert_eq!(pressure_of(&files, &[1], 50, 28 * MIB), 0);
+        assert!(pressure_of(&files, &[2], 50, 28 * MIB) > 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use super::obsolete;
 use super::state::{Engine, NextSegment, lock};
 use super::view::View;
 use crate::error::Result;
@@ -60,6 +61,9 @@ impl Engine {
             space.preallocated_bytes -= written;
         }
         space.hidden_value_bytes = view.version.hidden_bytes.min(space.live_value_bytes);
+        // What only this view has kept meanwhile.
+        drop(view);
+        obsolete::collect(self);
         Ok(space)
     }
 

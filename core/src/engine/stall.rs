@@ -16,7 +16,7 @@ use super::counters::Stall;
 use super::hooks;
 use super::locks::{Mutex, MutexGuard, thread};
 use super::pick_files::pressure_of;
-use super::state::{Engine, closed_error, lock};
+use super::state::{Engine, Shared, closed_error, lock};
 use super::view::View;
 use super::wake;
 use super::writer::Writer;
@@ -83,13 +83,14 @@ impl Engine {
         loop {
             let until = paid.max(now) + owed;
             let ahead = until - now;
-            if ahead >= burst && options.no_wait {
+            // A write that nobody before it makes wait happens, whatever it owes itself.
+            if options.no_wait && ahead - owed >= burst {
                 return Err(would_stall("writers wait for background work"));
             }
             let account = &self.paid_until_ns;
             let (order, failed) = (Ordering::Relaxed, Ordering::Relaxed);
             match account.compare_exchange_weak(paid, until, order, failed) {
-                Ok(_) if ahead < burst => return Ok(Duration::ZERO),
+                Ok(_) if ahead < burst || options.no_wait => return Ok(Duration::ZERO),
                 Ok(_) => return Ok(Duration::from_nanos(ahead)),
                 Err(other) => paid = other,
             }
@@ -184,8 +185,8 @@ impl Engine {
     }
 
     /// Sets how much writers are slowed: nothing below half of the backlog limit, then more and
-    /// more. Called with `shared` locked or at open.
-    pub(crate) fn update_pressure(&self) {
+    /// more.
+    pub(crate) fn update_pressure(&self, shared: &Shared) {
         let view = self.view.load();
         let backlog = self.backlog_permille(&view);
         let runs = view.version.runs.len() as u64;
@@ -195,12 +196,16 @@ impl Engine {
         let by_runs = runs.saturating_sub(24) * 1_000;
         let spare_percent = self.env.options.space_amplification_percent - 100;
         let lag_bytes = 2 * self.env.plan.memtable_size_bytes;
-        let by_space = pressure_of(&view.version.files, spare_percent, lag_bytes);
+        let (files, spared) = (&view.version.files, &shared.spared_files);
+        let by_space = pressure_of(files, spared, spare_percent, lag_bytes);
         let causes =
             [(by_backlog, Stall::Backlog), (by_runs, Stall::Runs), (by_space, Stall::Space)];
         let (most, cause) =
             causes.into_iter().max_by_key(|(own, _)| *own).unwrap_or((0, Stall::Backlog));
-        self.pressed_by.store(cause as u64, Ordering::Relaxed);
+        // Whoever has still seen a pressure counts its wait under the cause of that.
+        if most > 0 {
+            self.pressed_by.store(cause as u64, Ordering::Relaxed);
+        }
         self.pressure.store(most, Ordering::Relaxed);
     }
 }

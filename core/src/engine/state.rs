@@ -422,7 +422,7 @@ impl Engine {
         self.view.store(Arc::new(View { parts, version }));
         retire(self, files, &mut shared, replaced);
         shared.commits += 1;
-        self.update_pressure();
+        self.update_pressure(&shared);
         drop(shared);
         self.work.notify_all();
         self.done.notify_all();

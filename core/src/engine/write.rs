@@ -312,7 +312,7 @@ impl Engine {
         parts.push(part);
         parts.extend(view.parts.iter().cloned());
         self.view.store(Arc::new(View { parts, version: Arc::clone(&view.version) }));
-        self.update_pressure();
+        self.update_pressure(&shared);
         drop(shared);
         wake::wake_flush(self);
         Ok(())
