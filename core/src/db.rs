@@ -108,7 +108,8 @@ impl Db {
     /// What `read` makes of the value of `key`, or `None` without a call of it when there is no
     /// key. `read` sees the bytes where they lie: the cheapest way to look at a value, above all
     /// where many threads read. While it runs, memory and files of the state that it sees stay, as
-    /// with a [`Scan`]; it may use the database. Costs and errors as [`Db::get`].
+    /// with a [`Scan`]; it may use the database, also close it. A panic of it goes through and does
+    /// the database no harm. Costs and errors as [`Db::get`].
     #[inline]
     pub fn get_with<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
         self.handle.get_with(key, None, |value| Ok(read(value)))

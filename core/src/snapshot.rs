@@ -50,7 +50,10 @@ impl Snapshot {
     pub fn get_with<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
         // Asked before `read` sees anything, and where it does not.
         let read = |value: &[u8]| self.unless_expired(Ok(())).map(|()| read(value));
-        self.unless_expired(self.handle.get_with(key, Some(self.seqno), read))
+        match self.handle.get_with(key, Some(self.seqno), read) {
+            Ok(Some(shown)) => Ok(Some(shown)),
+            unseen => self.unless_expired(unseen),
+        }
     }
 
     /// As [`Db::get_into`](crate::Db::get_into), of the frozen state.

@@ -134,7 +134,12 @@ pub unsafe extern "C" fn toykv_stats_json(
             let db = db_of(db, ptr::null())?;
             let health = db.health();
             let errors = [health.poisoned.as_ref(), health.background_error.as_ref()];
-            out.set(ReservedBuf::new()?.fill_text(json(&db.stats(), &db.runs(), errors)));
+            let (mut stats, runs) = (db.stats(), db.runs());
+            // Runs may have come and gone between the two.
+            stats.runs = runs.len();
+            stats.tables = runs.iter().map(|run| run.tables).sum();
+            stats.table_bytes = runs.iter().map(|run| run.bytes).sum();
+            out.set(ReservedBuf::new()?.fill_text(json(&stats, &runs, errors)));
             Ok(TOYKV_OK)
         })
     }

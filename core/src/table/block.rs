@@ -139,6 +139,21 @@ pub(super) fn block_checksum(parts: &[&[u8]], grid: usize, seed: u64) -> u64 {
 }
 
 impl Shape {
+    /// What the first bytes of a block say; `None` when it cannot be one.
+    #[inline(always)]
+    pub(super) fn of_header(bytes: &[u8], grid_shift: u32) -> Option<Shape> {
+        let header = bytes.first_chunk::<HEADER_LEN>()?;
+        let [_, _, _, _, _, _, _, _, c0, c1, c2, c3, n0, n1, p0, p1, ..] = *header;
+        let cells = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
+        let count = usize::from(u16::from_le_bytes([n0, n1]));
+        let prefix_len = usize::from(u16::from_le_bytes([p0, p1]));
+        if cells != 1 && (cells == 0 || count != 1) || count == 0 {
+            return None;
+        }
+        let len = cells << grid_shift;
+        (HEADER_LEN + prefix_len <= len).then_some(Shape { count, prefix_len, len })
+    }
+
     /// Where the entry with this index starts, for an index below the count.
     #[inline(always)]
     fn entry_offset(&self, bytes: &[u8], index: usize) -> Option<usize> {
@@ -163,19 +178,8 @@ impl<'a> Block<'a> {
     /// The block at the start of `bytes`, which may go on beyond it; `None` when it cannot be one.
     #[inline(always)]
     pub(super) fn parse(bytes: &'a [u8], grid_shift: u32) -> Option<Block<'a>> {
-        let header = bytes.first_chunk::<HEADER_LEN>()?;
-        let [_, _, _, _, _, _, _, _, c0, c1, c2, c3, n0, n1, p0, p1, ..] = *header;
-        let cells = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
-        let count = usize::from(u16::from_le_bytes([n0, n1]));
-        let prefix_len = usize::from(u16::from_le_bytes([p0, p1]));
-        if cells != 1 && (cells == 0 || count != 1) || count == 0 {
-            return None;
-        }
-        let bytes = bytes.get(..cells << grid_shift)?;
-        if HEADER_LEN + prefix_len > bytes.len() {
-            return None;
-        }
-        Some(Block { bytes, shape: Shape { count, prefix_len, len: bytes.len() } })
+        let shape = Shape::of_header(bytes, grid_shift)?;
+        Some(Block { bytes: bytes.get(..shape.len)?, shape })
     }
 
     /// Whether these first bytes of a block say that it is one entry in so many cells; the prefix

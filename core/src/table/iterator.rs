@@ -48,7 +48,7 @@ impl Source {
         match self {
             Source::Mapped => &[],
             Source::Loaded(held) => held.bytes(&table.parts, len),
-            Source::Buffered(ahead) => ahead.block(&table.parts, len),
+            Source::Buffered(ahead) => ahead.block(len),
         }
     }
 }

@@ -1,18 +1,17 @@
-//! Reading blocks in large pieces (layer L3), for whoever reads all of a table: neither map nor
-//! cache is touched, and every block is checked whenever it is read.
+//! Reading blocks in large pieces (layer L3), for whoever reads all of a table: neither the blocks
+//! in the map nor those in the cache are touched, and every block is checked whenever it is read.
 
 use std::sync::Arc;
 
 use crate::buffer::Charge;
 use crate::error::Result;
 use crate::fs::File;
-use crate::table::block::Block;
-use crate::table::loaded::Held;
+use crate::table::block::{Block, Shape};
 use crate::table::packed::Place;
 use crate::table::parts::Parts;
 use crate::types::Compression;
 
-/// Bytes read at once, unless told otherwise, and at most.
+/// Bytes read at once, unless told otherwise, and at most; of a longer block its own.
 const READ_AHEAD: usize = 512 << 10;
 
 /// A piece of the file, and the current block.
@@ -36,8 +35,6 @@ enum Current {
     Piece(usize),
     /// In `restored`.
     Restored,
-    /// It is larger than a piece.
-    Large(Held),
 }
 
 impl ReadAhead {
@@ -66,7 +63,7 @@ impl ReadAhead {
         self.most = bytes.clamp(1 << parts.grid_shift(), READ_AHEAD);
     }
 
-    /// Bytes that it holds, but for a block that is larger than a piece.
+    /// Bytes that it holds.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.bytes.capacity() + self.restored.capacity()
@@ -74,11 +71,10 @@ impl ReadAhead {
 
     /// The current block's bytes, `len` of them.
     #[inline]
-    pub(super) fn block<'a>(&'a self, parts: &'a Parts, len: usize) -> &'a [u8] {
+    pub(super) fn block(&self, len: usize) -> &[u8] {
         match &self.current {
             Current::Piece(offset) => self.at(*offset, len),
             Current::Restored => &self.restored,
-            Current::Large(held) => held.bytes(parts, len),
         }
     }
 
@@ -91,25 +87,19 @@ impl ReadAhead {
         let shift = parts.grid_shift();
         let (start, grid) = (cell << shift, 1 << shift);
         self.reach(parts, start, grid)?;
-        if Block::parse(self.rest(start), shift).is_none() && start != self.start {
-            self.fill(parts, start)?;
-        }
-        match Block::parse(self.rest(start), shift) {
-            None => self.load_large(parts, cell),
-            Some(block) => {
-                let len = block.shape().len;
-                self.current = Current::Piece(start);
-                self.check(parts, cell, start, len)
-            }
-        }
+        // Not checked yet.
+        let left = parts.layout().data_end.saturating_sub(start);
+        let shape = Shape::of_header(self.at(start, grid), shift);
+        let shape = shape.filter(|shape| shape.len <= left);
+        let len = shape.ok_or_else(|| parts.damaged(cell))?.len;
+        self.reach(parts, start, len)?;
+        self.current = Current::Piece(start);
+        self.check(parts, cell, start, len)
     }
 
     fn load_packed<'a>(&'a mut self, parts: &'a Parts, cell: usize) -> Result<Block<'a>> {
         let place = parts.place(cell)?;
         let Place { offset, len, raw_len, compression } = place;
-        if len > self.most {
-            return self.load_large(parts, cell);
-        }
         self.reach(parts, offset, len)?;
         if compression == Compression::None {
             self.current = Current::Piece(offset);
@@ -118,7 +108,7 @@ impl ReadAhead {
         self.current = Current::Restored;
         let mut restored = std::mem::take(&mut self.restored);
         restored.clear();
-        restored.resize(raw_len, 0);
+        fit(&mut restored, raw_len, self.most);
         parts.restore_into(self.at(offset, len), cell, &place, &mut restored)?;
         self.restored = restored;
         self.count();
@@ -141,21 +131,13 @@ impl ReadAhead {
         block.filter(right).ok_or_else(|| parts.damaged(cell))
     }
 
-    fn load_large<'a>(&'a mut self, parts: &'a Parts, cell: usize) -> Result<Block<'a>> {
-        let loaded = parts.load(cell, false)?;
-        let shape = loaded.block().shape();
-        let held = Held::of(loaded, parts, cell)?;
-        self.current = Current::Large(held);
-        Ok(Block::parsed(self.block(parts, shape.len), shape))
-    }
-
     /// Reads ahead unless `len` bytes from `start` are there.
     fn reach(&mut self, parts: &Parts, start: usize, len: usize) -> Result<()> {
         if self.at(start, len).is_empty() {
             // Going backwards, the block is the last of what is read.
             let back = start < self.start;
             let from = if back { (start + len).saturating_sub(self.most) } else { start };
-            self.fill(parts, from)?;
+            self.fill(parts, from.min(start), len)?;
         }
         Ok(())
     }
@@ -165,16 +147,21 @@ impl ReadAhead {
         self.bytes.get(from..from.wrapping_add(len)).unwrap_or(&[])
     }
 
-    fn rest(&self, start: usize) -> &[u8] {
-        self.bytes.get(start.wrapping_sub(self.start)..).unwrap_or(&[])
-    }
-
-    /// Reads ahead from an offset.
-    fn fill(&mut self, parts: &Parts, from: usize) -> Result<()> {
-        let len = parts.layout().data_end.saturating_sub(from).min(self.most);
-        self.bytes.resize(len, 0);
+    /// Reads ahead from an offset, `least` bytes if there are so many.
+    fn fill(&mut self, parts: &Parts, from: usize, least: usize) -> Result<()> {
+        let len = parts.layout().data_end.saturating_sub(from).min(self.most.max(least));
+        fit(&mut self.bytes, len, self.most);
         self.start = from;
         self.count();
         self.file.read_at(&mut self.bytes, from as u64).inspect_err(|_| self.bytes.clear())
     }
+}
+
+/// Makes a buffer so long; it keeps no room of an earlier block for more than `most`.
+fn fit(bytes: &mut Vec<u8>, len: usize, most: usize) {
+    if bytes.capacity() > len.max(most) {
+        *bytes = Vec::new();
+    }
+    bytes.reserve_exact(len.saturating_sub(bytes.len()));
+    bytes.resize(len, 0);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::panic::AssertUnwindSafe;
 
 use toykv::sim::SimDisk;
 use toykv::{Db, ErrorKind, Options, ScanOptions, WriteBatch, WriteOptions};
@@ -300,4 +301,46 @@ fn compacting_from_the_progress_of_a_compaction_is_refused() {
         told.recv_timeout(std::time::Duration::from_secs(300)).expect("it waits for itself");
     assert!(!refused.is_empty());
     assert!(refused.iter().flatten().all(|kind| *kind == ErrorKind::Misuse), "{refused:?}");
+}
+
+#[test]
+fn who_is_shown_a_value_may_use_the_database_and_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    let old = vec![7; 3000];
+    for is_flushed in [false, true] {
+        db.put(b"a", &old).unwrap();
+        if is_flushed {
+            db.flush().unwrap();
+        }
+        let shown = db.get_with(b"a", |shown| {
+            db.put(b"a", b"new").unwrap();
+            db.flush().unwrap();
+            db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+            let inner = db.get_with(b"a", <[u8]>::to_vec).unwrap();
+            (shown.to_vec(), inner.unwrap())
+        });
+        assert!(shown.unwrap() == Some((old.clone(), b"new".to_vec())), "{is_flushed}");
+        let panics = |_: &[u8]| -> usize { panic!("the caller's own") };
+        let snapshot = db.snapshot().unwrap();
+        for of_snapshot in [false, true] {
+            let caught = std::panic::catch_unwind(AssertUnwindSafe(|| match of_snapshot {
+                true => snapshot.get_with(b"a", panics),
+                false => db.get_with(b"a", panics),
+            }));
+            let message = caught.unwrap_err().downcast_ref::<&str>().copied();
+            assert_eq!(message, Some("the caller's own"));
+        }
+        assert!(db.health().poisoned.is_none());
+    }
+    db.put(b"a", &old).unwrap();
+    db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let shown = db.get_with(b"a", |shown| {
+        db.close().unwrap();
+        shown.to_vec()
+    });
+    assert!(shown.unwrap() == Some(old.clone()));
+    assert_eq!(db.get_with(b"a", |_| ()).unwrap_err().kind(), ErrorKind::Closed);
+    let db = Db::open(dir.path(), &small()).unwrap();
+    assert!(db.get(b"a").unwrap().as_deref() == Some(&old[..]));
 }

@@ -75,13 +75,23 @@ struct Rig {
 }
 
 impl Rig {
+    /// Of all databases.
     fn new() -> Rig {
+        Rig::of("")
+    }
+
+    /// Of those that the environment names, for children and those who start them.
+    fn chosen() -> Rig {
+        Rig::of(&std::env::var("TOYKV_DAMAGE_DATABASE").unwrap_or_default())
+    }
+
+    /// Of databases whose names start so.
+    fn of(chosen: &str) -> Rig {
         let samples: Vec<Sample> = golden::all_samples().collect();
         let disks = samples.iter().map(Sample::disk).collect();
         let (mut files, mut half) = (Vec::new(), 0);
-        let chosen = std::env::var("TOYKV_DAMAGE_DATABASE").unwrap_or_default();
         for (sample, own) in samples.iter().enumerate() {
-            if !golden::NAMES[sample].starts_with(&chosen) {
+            if !golden::NAMES[sample].starts_with(chosen) {
                 continue;
             }
             for (file, (_, bytes)) in own.files.iter().enumerate() {
@@ -323,7 +333,7 @@ fn child() {
         eprintln!("{panic}");
         std::process::abort();
     }));
-    let rig = Rig::new();
+    let rig = Rig::chosen();
     let place = std::fs::File::create(place).unwrap();
     let (mut cases, mut refused) = ([0u64; 2], [0u64; 2]);
     for index in (child..count).step_by(children as usize) {
@@ -414,7 +424,7 @@ fn play(mut work: Work, rig: &Rig, place: &Path) -> ([u64; 4], Vec<String>) {
 
 #[test]
 fn damage_changes_no_answer_and_ends_no_process() {
-    let rig = Rig::new();
+    let rig = Rig::chosen();
     let count = match std::env::var("TOYKV_DAMAGE_CASES").as_deref() {
         Ok("all") => rig.total(),
         _ => number_from_env("TOYKV_DAMAGE_CASES", SAMPLE),
@@ -465,7 +475,7 @@ fn what_the_rig_has_found_is_refused() {
 
 #[test]
 fn the_rig_notices_panics_signals_allocations_without_limit_and_what_does_not_end() {
-    let rig = Rig::new();
+    let rig = Rig::chosen();
     let folder = tempfile::tempdir().unwrap();
     let works = Work { child: 0, children: 1, first: 0, count: 2 };
     let second = rig.describe(rig.at(1));

@@ -156,6 +156,31 @@ fn what_a_snapshot_holds_is_told_and_freed_with_it() {
 }
 
 #[test]
+fn what_a_snapshot_has_shown_is_no_error_when_its_age_is_reached_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small().snapshot_max_age_ms(20)).unwrap();
+    db.put(b"key", b"value").unwrap();
+    until("a snapshot is read before it is too old", || {
+        let snapshot = db.snapshot().unwrap();
+        let mut is_shown = false;
+        let answer = snapshot.get_with(b"key", |value| {
+            is_shown = true;
+            std::thread::sleep(Duration::from_millis(40));
+            value.len()
+        });
+        match is_shown {
+            true => assert_eq!(answer.unwrap(), Some(5)),
+            false => assert_eq!(answer.unwrap_err().kind(), ErrorKind::SnapshotExpired),
+        }
+        for key in [&b"key"[..], b"none"] {
+            let answer = snapshot.get_with(key, |_| is_shown = false);
+            assert_eq!(answer.unwrap_err().kind(), ErrorKind::SnapshotExpired);
+        }
+        is_shown
+    });
+}
+
+#[test]
 fn a_snapshot_that_is_too_old_is_refused_and_its_space_freed() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path(), &small().snapshot_max_age_ms(1)).unwrap();

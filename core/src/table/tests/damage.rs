@@ -288,3 +288,25 @@ fn survive_nonsense(built: &Built, step: usize) {
     }
     assert!(accepted > cases / 20 && accepted < cases, "{accepted} of {cases}");
 }
+
+#[test]
+fn who_reads_ahead_checks_blocks_that_were_checked_before() {
+    let large: Vec<u8> = (0..30_000).map(|at| mix64(at, 3) as u8).collect();
+    for (codec, direct) in [(PLAIN, false), (PLAIN, true), (LZ4, false), (LZ4, true)] {
+        let items = vec![item(b"a", BASE, [1; 50]), item(b"b", BASE, &large)];
+        let mut built = build_with(items, codec);
+        built.access.direct = direct;
+        let table = built.open().unwrap();
+        let read = |mode| {
+            let mut iter = TableIter::new(Arc::clone(&table), mode).unwrap();
+            iter.set_read_ahead(1);
+            scan(&mut iter)
+        };
+        assert!(read(IterMode::Mapped).unwrap() == built.items);
+        let bytes = built.bytes();
+        let at = bytes.windows(16).position(|window| window == &large[15_000..15_016]).unwrap();
+        built.overwrite(at, &[!bytes[at]]);
+        let found = read(IterMode::Buffered).map(drop).unwrap_err();
+        assert_eq!(found.kind(), ErrorKind::Corruption, "{codec:?}, direct: {direct}");
+    }
+}
