@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
+use super::run_cursor::RunCursor;
 use super::view::{MemPart, View};
 use crate::buffer::{Bytes, SharedBytes};
 use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
 use crate::key::LookupKey;
 use crate::memtable::{MemEntry, MemIter};
-use crate::table::{IterMode, Place, TableIter};
 use crate::types::{Kind, SeqNo};
 
 /// A position over the whole tree between two bounds.
@@ -50,7 +50,7 @@ impl TreeCursor {
         for (index, run) in view.version.runs.iter().enumerate() {
             let first = run.tables.get(run.position(from));
             if first.is_some_and(|(meta, _)| *meta.smallest < *to) {
-                children.push(Child::Run(RunChild::new(Arc::clone(&view), index, seqno)));
+                children.push(Child::Run(RunCursor::new(Arc::clone(&view), index, seqno)));
             }
         }
         let merge = Merge::new(children);
@@ -84,6 +84,11 @@ impl TreeCursor {
     /// The encoded key, and the value; a large one is found in the value log now.
     #[inline]
     pub(crate) fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        if let Child::Run(child) = self.merge.current()
+            && child.kind() == Kind::Pointer
+        {
+            self.ask_ahead();
+        }
         let key = self.merge.key();
         let value = match self.merge.current() {
             Child::Mem(child) => child.part.value(key, &child.entry)?,
@@ -96,6 +101,14 @@ impl TreeCursor {
         match value {
             Bytes::Mapped(value) => Ok((key, value)),
             Bytes::Shared(value) => Ok((key, self.held.insert(value))),
+        }
+    }
+
+    /// Asks for the separated values that come next.
+    #[inline(never)]
+    fn ask_ahead(&mut self) {
+        if let Child::Run(child) = self.merge.current_mut() {
+            child.ask_ahead(self.forward);
         }
     }
 
@@ -214,7 +227,7 @@ impl TreeCursor {
 /// A source of the merge.
 enum Child {
     Mem(MemChild),
-    Run(RunChild),
+    Run(RunCursor),
 }
 
 impl Child {
@@ -258,7 +271,7 @@ impl Cursor for Child {
     fn valid(&self) -> bool {
         match self {
             Child::Mem(child) => child.iter.valid(),
-            Child::Run(child) => child.iter.as_ref().is_some_and(TableIter::valid),
+            Child::Run(child) => child.valid(),
         }
     }
     #[inline]
@@ -318,165 +331,4 @@ impl MemChild {
         self.iter.prev();
         self.settle(MemIter::prev)
     }
-}
-
-/// A run at one sequence number: its tables one after the other.
-struct RunChild {
-    view: Arc<View>,
-    run: usize,
-    table: usize,
-    iter: Option<TableIter>,
-    seqno: SeqNo,
-    key: Vec<u8>,
-    /// Going back, on an older version: where the newest one of its key is.
-    newest: Place,
-}
-
-impl RunChild {
-    fn new(view: Arc<View>, run: usize, seqno: SeqNo) -> RunChild {
-        RunChild { view, run, table: 0, iter: None, seqno, key: Vec::new(), newest: Place::START }
-    }
-
-    /// The iterator of a child that is valid.
-    #[inline]
-    fn iter(&self) -> &TableIter {
-        self.iter.as_ref().expect("a valid run has a table open")
-    }
-
-    #[inline]
-    fn kind(&self) -> Kind {
-        self.iter().kind()
-    }
-
-    /// Opens the table at `index`; none when there is no such table.
-    fn open(&mut self, index: usize) -> Result<Option<&mut TableIter>> {
-        if self.table != index || self.iter.is_none() {
-            let tables = &self.view.version.runs[self.run].tables;
-            let Some((_, table)) = tables.get(index) else {
-                self.iter = None;
-                return Ok(None);
-            };
-            self.iter = Some(TableIter::new(Arc::clone(table), IterMode::Mapped)?);
-            self.table = index;
-        }
-        Ok(self.iter.as_mut())
-    }
-
-    fn seek(&mut self, key: &[u8]) -> Result<()> {
-        let index = self.view.version.runs[self.run].position(key);
-        if let Some(iter) = self.open(index)? {
-            iter.seek(key)?;
-        }
-        self.settle_forward()
-    }
-
-    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        let tables = &self.view.version.runs[self.run].tables;
-        let after = tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key);
-        let Some(index) = after.checked_sub(1) else {
-            self.iter = None;
-            return Ok(());
-        };
-        if let Some(iter) = self.open(index)? {
-            iter.seek_before(key)?;
-        }
-        self.settle_backward()
-    }
-
-    #[inline(always)]
-    fn next(&mut self) -> Result<()> {
-        let Some(iter) = &mut self.iter else { return Ok(()) };
-        iter.next()?;
-        if is_lone(iter, self.seqno) {
-            return Ok(());
-        }
-        while iter.valid() && iter.is_older_version() {
-            iter.next()?;
-        }
-        self.settle_forward()
-    }
-
-    #[inline]
-    fn prev(&mut self) -> Result<()> {
-        let Some(iter) = &mut self.iter else { return Ok(()) };
-        if iter.is_older_version() {
-            self.key.clear();
-            self.key.extend_from_slice(iter.key());
-            iter.seek_back(&self.key, self.newest)?;
-        } else {
-            iter.prev()?;
-            if is_lone(iter, self.seqno) {
-                return Ok(());
-            }
-            to_newest(iter, &mut self.key)?;
-        }
-        self.settle_backward()
-    }
-
-    /// From an entry whose newer versions are out of the way to one that the reader sees.
-    fn settle_forward(&mut self) -> Result<()> {
-        while let Some(iter) = &mut self.iter {
-            while iter.valid() {
-                if iter.seqno() <= self.seqno {
-                    return Ok(());
-                }
-                iter.next()?;
-            }
-            let next = self.table + 1;
-            if let Some(iter) = self.open(next)? {
-                iter.seek_to_first()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// From the newest version of a key to one that the reader sees, of this or a lower key.
-    fn settle_backward(&mut self) -> Result<()> {
-        while let Some(iter) = &mut self.iter {
-            while iter.valid() {
-                if iter.seqno() <= self.seqno {
-                    return Ok(());
-                }
-                self.key.clear();
-                self.key.extend_from_slice(iter.key());
-                self.newest = iter.place();
-                iter.next()?;
-                while iter.valid() && iter.is_older_version() {
-                    if iter.seqno() <= self.seqno {
-                        return Ok(());
-                    }
-                    iter.next()?;
-                }
-                iter.seek_back(&self.key, self.newest)?;
-            }
-            let Some(previous) = self.table.checked_sub(1) else {
-                self.iter = None;
-                return Ok(());
-            };
-            self.iter = None;
-            if let Some(iter) = self.open(previous)? {
-                iter.seek_to_last()?;
-            }
-            if let Some(iter) = &mut self.iter {
-                to_newest(iter, &mut self.key)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether an iterator is on the newest version of a key and a reader at `seqno` sees it.
-#[inline]
-fn is_lone(iter: &TableIter, seqno: SeqNo) -> bool {
-    iter.valid() && !iter.is_older_version() && iter.seqno() <= seqno
-}
-
-/// From the oldest version of a key to its newest.
-fn to_newest(iter: &mut TableIter, scratch: &mut Vec<u8>) -> Result<()> {
-    if iter.valid() && iter.is_older_version() {
-        scratch.clear();
-        scratch.extend_from_slice(iter.key());
-        iter.seek_newest(scratch)?;
-    }
-    Ok(())
 }

@@ -149,6 +149,20 @@ impl View {
         segment.pointed_value(pointer.offset, key, pointer.len, false)
     }
 
+    /// Asks for the first lines of the separated value that `pointer` leads to.
+    pub(crate) fn ask_lines(&self, pointer: &[u8]) {
+        if let Ok((pointer, segment)) = self.target(pointer) {
+            segment.ask_lines(pointer.offset, pointer.len);
+        }
+    }
+
+    /// Asks for the pages of the separated value that `pointer` leads to.
+    pub(crate) fn ask_pages(&self, pointer: &[u8]) {
+        if let Ok((pointer, segment)) = self.target(pointer) {
+            segment.ask_pages(pointer.offset, pointer.len);
+        }
+    }
+
     #[inline(always)]
     fn target(&self, pointer: &[u8]) -> Result<(ValuePointer, &Arc<Segment>)> {
         let pointer = ValuePointer::decode(pointer)

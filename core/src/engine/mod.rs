@@ -31,6 +31,7 @@ mod recount;
 mod rest;
 mod retain;
 mod rewrite;
+mod run_cursor;
 mod run_writer;
 mod salvage;
 mod scrub;

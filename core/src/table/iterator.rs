@@ -94,7 +94,7 @@ impl TableIter {
             table,
             mode,
             source,
-            place: Place { block: usize::MAX, entry: 0 },
+            place: Place::NOWHERE,
             shape: Shape::default(),
             block_start: 0,
             valid: false,
@@ -153,6 +153,33 @@ impl TableIter {
         let end = self.value_start + self.value_len;
         let block = self.source.block(&self.table, self.block_start, self.shape.len);
         block.get(self.value_start..end).unwrap_or(&[])
+    }
+
+    /// Shows the encoded pointers of up to `count` entries that come next in a direction, as far as
+    /// they are in the current block and not beyond `shown`, which is where the last call ended;
+    /// nothing where blocks are not read in place. Only on an entry.
+    pub(crate) fn pointers_ahead(
+        &self,
+        forward: bool,
+        count: usize,
+        shown: &mut Place,
+        mut show: impl FnMut(&[u8]),
+    ) {
+        if !matches!(self.source, Source::Mapped) {
+            return;
+        }
+        let Place { block, entry: at } = self.place;
+        let goes_on = shown.block == block && shown.entry.abs_diff(at) < count;
+        let from = if goes_on { shown.entry } else { at };
+        let to = if forward { at.saturating_add(count) } else { at.saturating_sub(count) };
+        *shown = Place { block, entry: to };
+        let entries = if forward { from + 1..(to + 1).min(self.shape.count) } else { to..from };
+        let bytes = self.table.parts.slice(self.block_start, self.shape.len);
+        for entry in entries.filter_map(|entry| self.shape.entry(bytes, entry)) {
+            if entry.kind == Kind::Pointer {
+                show(entry.value);
+            }
+        }
     }
 
     /// Moves to the first entry.

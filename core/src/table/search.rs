@@ -17,6 +17,8 @@ pub(crate) struct Place {
 impl Place {
     /// Before everything but the first entry.
     pub(crate) const START: Place = Place { block: 0, entry: 0 };
+    /// In no block.
+    pub(crate) const NOWHERE: Place = Place { block: usize::MAX, entry: 0 };
 }
 
 impl Table {

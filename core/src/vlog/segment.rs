@@ -29,7 +29,10 @@ use crate::types::{Kind, SegmentId};
 pub(super) const LONG: u64 = 64 << 10;
 
 /// From this length on a value that is read for the first time is asked for at once.
-const MANY_PAGES: u32 = 4 << 10;
+pub(crate) const MANY_PAGES: u32 = 4 << 10;
+
+/// So much of a value that a scan has not come to yet is asked for.
+const MOST_AHEAD: u32 = 128 << 10;
 
 /// Cache lines of a record that are asked for ahead.
 const PREFETCHED_LINES: usize = 3;
@@ -190,10 +193,8 @@ impl Segment {
             return self.load_value(offset, key, value_len, kept);
         }
         let place = self.place_of(offset)?;
-        prefetch_bytes(self.region.get(place as usize, value_len as usize).unwrap_or(&[]), 0);
-        if value_len >= MANY_PAGES && !self.verified.has(place) {
-            self.region.will_need(place as usize, RECORD_HEADER_LEN + value_len as usize);
-        }
+        self.prefetch_value(place, value_len);
+        self.read_many(place, value_len, u32::MAX);
         let record = self.raw_record(place)?;
         if record.len() < SHARED_KIB || !self.verified.has(place) {
             self.verify(offset, place, &record)?;
@@ -201,6 +202,38 @@ impl Segment {
         match self.check_pointed(offset, &record, key, value_len)? {
             Kind::Packed => self.restored_value(offset, place, &record, kept),
             _ => Ok(Bytes::Mapped(record.value)),
+        }
+    }
+
+    /// Asks the processor for the first lines of the value of the record of address `offset`.
+    pub(crate) fn ask_lines(&self, offset: u64, value_len: u32) {
+        if !self.is_direct()
+            && let Ok(place) = self.place_of(offset)
+        {
+            self.prefetch_value(place, value_len);
+        }
+    }
+
+    /// Begins to read the first pages of a long record that was never read, of address `offset`.
+    pub(crate) fn ask_pages(&self, offset: u64, value_len: u32) {
+        if !self.is_direct()
+            && let Ok(place) = self.place_of(offset)
+        {
+            self.read_many(place, value_len, MOST_AHEAD);
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_value(&self, place: u64, value_len: u32) {
+        prefetch_bytes(self.region.get(place as usize, value_len as usize).unwrap_or(&[]), 0);
+    }
+
+    /// The first time a long value is read it is asked for at once, up to `most` bytes of it.
+    #[inline(always)]
+    fn read_many(&self, place: u64, value_len: u32, most: u32) {
+        if value_len >= MANY_PAGES && !self.verified.has(place) {
+            let len = RECORD_HEADER_LEN + value_len.min(most) as usize;
+            self.region.will_need(place as usize, len);
         }
     }
 

@@ -34,6 +34,7 @@ const ENGINE_SHARED: &[&str] = &[
     "view",
     "lookup",
     "cursor",
+    "run_cursor",
     "retain",
     "run_writer",
     "count",

@@ -3,6 +3,7 @@
 use super::*;
 use crate::checksum::{checksum64, mix64};
 use crate::fs::sim::{CrashPolicy, Times};
+use crate::table::Place;
 use crate::table::format::FOOTER_LEN;
 use crate::types::ValuePointer;
 
@@ -167,6 +168,52 @@ fn seqnos_of_every_width_and_all_kinds() {
     assert_eq!(built.summary.tombstones, 19);
     assert_eq!(built.summary.value_bytes, 18 * 4096);
     assert_eq!((built.summary.min_seqno, built.summary.max_seqno), (BASE, (1 << 55) - 1));
+}
+
+#[test]
+fn a_cursor_shows_each_pointer_ahead_once() {
+    const COUNT: usize = 5;
+    let pointer = |n: u64| ValuePointer { segment: 9, offset: 8 * n, len: 4096 }.encode().to_vec();
+    let items = (0..2_000u64).map(|n| match n % 3 {
+        0 => item(n.to_be_bytes(), BASE, b"value"),
+        _ => Item { kind: Kind::Pointer, value: pointer(n), ..item(n.to_be_bytes(), BASE, b"") },
+    });
+    let built = build(items.collect());
+    for forward in [true, false] {
+        let mut iter = built.iter(IterMode::Mapped);
+        let (mut shown, mut last) = (Vec::new(), Place::NOWHERE);
+        // Each entry with its block, in the order of the walk.
+        let mut walk = Vec::new();
+        if forward {
+            iter.seek_to_first().unwrap()
+        } else {
+            iter.seek_to_last().unwrap()
+        }
+        while let Some(item) = current(&iter) {
+            let index = walk.len();
+            walk.push((iter.place().block, item));
+            iter.pointers_ahead(forward, COUNT, &mut last, |value| {
+                shown.push((index, value.to_vec()))
+            });
+            if forward { iter.next().unwrap() } else { iter.prev().unwrap() }
+        }
+        assert!(walk.len() == 2_000 && walk[0].0 != walk[1_999].0);
+        // Behind the first entry of its block each pointer is shown at the earliest that may be.
+        let first =
+            |at: usize| (0..at).rev().take_while(|before| walk[*before].0 == walk[at].0).last();
+        let wanted =
+            (0..walk.len()).filter(|at| walk[*at].1.kind == Kind::Pointer).filter_map(|at| {
+                Some((first(at)?.max(at.saturating_sub(COUNT)), walk[at].1.value.clone()))
+            });
+        let mut wanted: Vec<_> = wanted.collect();
+        wanted.sort();
+        shown.sort();
+        assert_eq!(shown, wanted, "{forward}");
+    }
+    // Not where a block is read from elsewhere.
+    let mut iter = built.iter(IterMode::Buffered);
+    iter.seek_to_first().unwrap();
+    iter.pointers_ahead(true, COUNT, &mut { Place::NOWHERE }, |_| panic!("shown"));
 }
 
 #[test]
