@@ -7,14 +7,15 @@ use super::view::View;
 use crate::error::Result;
 use crate::table::{IterMode, Place, TableIter};
 use crate::types::{Kind, SeqNo, ValuePointer};
-use crate::vlog::MANY_PAGES;
+use crate::vlog::ASKED_FROM;
 
-/// Separated values ahead whose first lines are asked for: with more, those of a thousand bytes
-/// come no sooner.
+/// So many entries ahead, within a block, the first lines of separated values are asked for: with
+/// more, those of a thousand bytes come no sooner.
 const LINES_AHEAD: usize = 2;
 
-/// Long separated values ahead whose pages are asked for, and never more than were read since the
-/// last seek: who wants a few entries reads at most as many in vain.
+/// So many entries ahead the pages of long separated values are asked for. Never more than were
+/// read since the last seek, half as many after each gap: who wants a few entries, or one here and
+/// one there, has few read in vain.
 const PAGES_AHEAD: usize = 16;
 
 /// A run at one sequence number: its tables one after the other.
@@ -27,11 +28,24 @@ pub(super) struct RunCursor {
     key: Vec<u8>,
     /// Going back, on an older version: where the newest one of its key is.
     newest: Place,
-    /// The farthest entries whose separated values were asked for: their lines, their pages.
-    lines: Place,
-    pages: Place,
-    /// Separated values read since the last seek.
+    ahead: Ahead,
+}
+
+/// What was asked for ahead in the current table since the last seek.
+struct Ahead {
+    /// The last entry whose separated value was read.
+    last: Place,
+    /// How many were, less what gaps take.
     followed: usize,
+    /// The farthest entry whose value's lines were asked for.
+    lines: Place,
+    /// The farthest entry whose value's pages were asked for.
+    pages: Place,
+}
+
+impl Ahead {
+    const NOTHING: Ahead =
+        Ahead { last: Place::NOWHERE, followed: 0, lines: Place::NOWHERE, pages: Place::NOWHERE };
 }
 
 impl RunCursor {
@@ -44,24 +58,30 @@ impl RunCursor {
             seqno,
             key: Vec::new(),
             newest: Place::START,
-            lines: Place::NOWHERE,
-            pages: Place::NOWHERE,
-            followed: 0,
+            ahead: Ahead::NOTHING,
         }
     }
 
-    /// Asks for the separated values that come next in a direction. Only on an entry with one.
+    /// Asks for the separated value that the cursor is on, if it is long, and for those that come
+    /// next in a direction. Only on an entry with one.
     pub(super) fn ask_ahead(&mut self, forward: bool) {
         let Some(iter) = &self.iter else { return };
-        let (view, followed) = (&self.view, self.followed);
-        iter.pointers_ahead(forward, LINES_AHEAD, &mut self.lines, |pointer| {
-            view.ask_lines(pointer)
-        });
-        if ValuePointer::decode(iter.value()).is_some_and(|pointer| pointer.len >= MANY_PAGES) {
-            let count = followed.min(PAGES_AHEAD);
-            iter.pointers_ahead(forward, count, &mut self.pages, |pointer| view.ask_pages(pointer));
+        let (view, ahead) = (&self.view, &mut self.ahead);
+        match iter.steps_from(ahead.last) {
+            Some(0) => return,
+            Some(1) | None => {}
+            Some(_) => ahead.followed /= 2,
         }
-        self.followed += 1;
+        ahead.last = iter.place();
+        let lines = ahead.followed.min(LINES_AHEAD);
+        iter.pointers_ahead(forward, lines, &mut ahead.lines, |pointer| view.ask_lines(pointer));
+        if ValuePointer::decode(iter.value()).is_some_and(|pointer| pointer.len >= ASKED_FROM) {
+            let pages = ahead.followed.min(PAGES_AHEAD);
+            iter.pointers_ahead(forward, pages, &mut ahead.pages, |pointer| {
+                view.ask_pages(pointer)
+            });
+        }
+        ahead.followed += 1;
     }
 
     #[inline]
@@ -89,13 +109,14 @@ impl RunCursor {
                 return Ok(None);
             };
             self.iter = Some(TableIter::new(Arc::clone(table), IterMode::Mapped)?);
+            self.ahead = Ahead { followed: self.ahead.followed, ..Ahead::NOTHING };
             self.table = index;
         }
         Ok(self.iter.as_mut())
     }
 
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.followed = 0;
+        self.ahead = Ahead::NOTHING;
         let index = self.view.version.runs[self.run].position(key);
         if let Some(iter) = self.open(index)? {
             iter.seek(key)?;
@@ -104,7 +125,7 @@ impl RunCursor {
     }
 
     pub(super) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.followed = 0;
+        self.ahead = Ahead::NOTHING;
         let tables = &self.view.version.runs[self.run].tables;
         let after = tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key);
         let Some(index) = after.checked_sub(1) else {

@@ -22,6 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +47,11 @@ use state::{Frozen, Node, State};
 #[derive(Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    asked: Arc<Asked>,
 }
+
+/// Places in mapped files that were asked for ahead.
+type Asked = Mutex<BTreeSet<(PathBuf, usize)>>;
 
 impl Default for SimDisk {
     fn default() -> SimDisk {
@@ -99,7 +104,7 @@ impl SimDisk {
     }
 
     fn with(state: State) -> SimDisk {
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(Mutex::new(state)), asked: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,6 +114,12 @@ impl SimDisk {
     /// How many operations began so far: the index of the next one.
     pub fn operation_count(&self) -> u64 {
         self.state().operations
+    }
+
+    /// The places in mapped files from which bytes were asked for ahead since the last call. That
+    /// is no operation.
+    pub fn take_asked(&self) -> BTreeSet<(PathBuf, usize)> {
+        std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many operations began so far that change the disk; see [`OpKind::changes`].

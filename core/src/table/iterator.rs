@@ -155,9 +155,9 @@ impl TableIter {
         block.get(self.value_start..end).unwrap_or(&[])
     }
 
-    /// Shows the encoded pointers of up to `count` entries that come next in a direction, as far as
-    /// they are in the current block and not beyond `shown`, which is where the last call ended;
-    /// nothing where blocks are not read in place. Only on an entry.
+    /// Shows the encoded pointers of the next `count` entries in a direction, as far as they are in
+    /// the current block and of newest versions, but for those before `shown`, which is where the
+    /// last call ended; where that was elsewhere, the current one, too. Only on an entry.
     pub(crate) fn pointers_ahead(
         &self,
         forward: bool,
@@ -165,21 +165,28 @@ impl TableIter {
         shown: &mut Place,
         mut show: impl FnMut(&[u8]),
     ) {
-        if !matches!(self.source, Source::Mapped) {
-            return;
-        }
         let Place { block, entry: at } = self.place;
-        let goes_on = shown.block == block && shown.entry.abs_diff(at) < count;
-        let from = if goes_on { shown.entry } else { at };
-        let to = if forward { at.saturating_add(count) } else { at.saturating_sub(count) };
+        let last = self.shape.count.saturating_sub(1);
+        let to = if forward { (at + count).min(last) } else { at.saturating_sub(count) };
+        let within = shown.block == block && (at.min(to)..=at.max(to)).contains(&shown.entry);
+        let entries = match (forward, within) {
+            (true, false) => at..to + 1,
+            (true, true) => shown.entry + 1..to + 1,
+            (false, false) => to..at + 1,
+            (false, true) => to..shown.entry,
+        };
         *shown = Place { block, entry: to };
-        let entries = if forward { from + 1..(to + 1).min(self.shape.count) } else { to..from };
-        let bytes = self.table.parts.slice(self.block_start, self.shape.len);
+        let bytes = self.source.block(&self.table, self.block_start, self.shape.len);
         for entry in entries.filter_map(|entry| self.shape.entry(bytes, entry)) {
-            if entry.kind == Kind::Pointer {
+            if entry.kind == Kind::Pointer && !entry.older {
                 show(entry.value);
             }
         }
+    }
+
+    /// How many entries lie between the current one and `from`, itself included, in one block.
+    pub(crate) fn steps_from(&self, from: Place) -> Option<usize> {
+        (from.block == self.place.block).then(|| from.entry.abs_diff(self.place.entry))
     }
 
     /// Moves to the first entry.

@@ -38,7 +38,7 @@ pub(crate) use open::{OpenFor, Prefill};
 pub(crate) use packed::pack;
 pub(crate) use replay::replay;
 pub(crate) use rewrite::Rewriter;
-pub(crate) use segment::{MANY_PAGES, Segment};
+pub(crate) use segment::{ASKED_FROM, Segment};
 pub(crate) use values::{Source, for_each_value};
 pub(crate) use wreck::SegmentWreck;
 pub(crate) use writer::{LogWriter, Stamp, Store};

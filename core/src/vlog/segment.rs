@@ -28,8 +28,8 @@ use crate::types::{Kind, SegmentId};
 /// Records from this length on are not verified when only a part of their value is wanted.
 pub(super) const LONG: u64 = 64 << 10;
 
-/// From this length on a value that is read for the first time is asked for at once.
-pub(crate) const MANY_PAGES: u32 = 4 << 10;
+/// From this length on the pages of a value that is read for the first time are asked for at once.
+pub(crate) const ASKED_FROM: u32 = 4 << 10;
 
 /// So much of a value that a scan has not come to yet is asked for.
 const MOST_AHEAD: u32 = 128 << 10;
@@ -194,7 +194,7 @@ impl Segment {
         }
         let place = self.place_of(offset)?;
         self.prefetch_value(place, value_len);
-        self.read_many(place, value_len, u32::MAX);
+        self.ask_unread(place, value_len, key.len() + value_len as usize);
         let record = self.raw_record(place)?;
         if record.len() < SHARED_KIB || !self.verified.has(place) {
             self.verify(offset, place, &record)?;
@@ -214,12 +214,14 @@ impl Segment {
         }
     }
 
-    /// Begins to read the first pages of a long record that was never read, of address `offset`.
+    /// Begins to read the record of address `offset`, up to [`MOST_AHEAD`] of it, if it is long and
+    /// was never read.
     pub(crate) fn ask_pages(&self, offset: u64, value_len: u32) {
-        if !self.is_direct()
+        if value_len >= ASKED_FROM
+            && !self.is_direct()
             && let Ok(place) = self.place_of(offset)
         {
-            self.read_many(place, value_len, MOST_AHEAD);
+            self.ask_unread(place, value_len, value_len.min(MOST_AHEAD) as usize);
         }
     }
 
@@ -228,12 +230,12 @@ impl Segment {
         prefetch_bytes(self.region.get(place as usize, value_len as usize).unwrap_or(&[]), 0);
     }
 
-    /// The first time a long value is read it is asked for at once, up to `most` bytes of it.
+    /// Asks for the pages of a long record that was never read, as far as `len` bytes behind its
+    /// header.
     #[inline(always)]
-    fn read_many(&self, place: u64, value_len: u32, most: u32) {
-        if value_len >= MANY_PAGES && !self.verified.has(place) {
-            let len = RECORD_HEADER_LEN + value_len.min(most) as usize;
-            self.region.will_need(place as usize, len);
+    fn ask_unread(&self, place: u64, value_len: u32, len: usize) {
+        if value_len >= ASKED_FROM && !self.verified.has(place) {
+            self.region.will_need(place as usize, RECORD_HEADER_LEN + len);
         }
     }
 

@@ -2,9 +2,10 @@
 //! wherever the bytes come from, and gone with the last of them.
 
 use std::ops::Bound;
+use std::path::Path;
 
 use toykv::sim::SimDisk;
-use toykv::{Compression, Db, IoMode, Options, ScanOptions, Value};
+use toykv::{Compression, Db, IoMode, Options, Scan, ScanOptions, Value};
 
 use crate::support::value_of;
 
@@ -162,4 +163,64 @@ fn the_cache_gives_way_to_what_readers_hold() {
     (0..60_000).for_each(|index| drop(db.get(&small(index)).unwrap()));
     assert!(db.stats().cache_bytes > MIB * 3 / 2);
     drop(values);
+}
+
+/// Long separated values that a scan will show are asked for ahead: no more than it has shown, and
+/// nearly none that are hidden.
+#[test]
+fn a_scan_asks_for_long_values_ahead_but_for_few_in_vain() {
+    let noise = |n: u64| -> Vec<u8> {
+        let words = (n * 640..(n + 1) * 640).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        words.map(|word| word ^ word >> 29).flat_map(u64::to_be_bytes).collect()
+    };
+    let key = |n: u64| n.to_be_bytes();
+    for compression in [Compression::None, Compression::Lz4] {
+        let disk = SimDisk::new();
+        let options = Options::new().memtable_size_bytes(64 << 20).compression(compression);
+        let db = disk.open_db("/ahead", &options).unwrap();
+        // The last keys in three versions, two of them for snapshots.
+        let mut snapshots = Vec::new();
+        for round in 0..3 {
+            for n in 600 * round.min(1)..700 {
+                db.put(&key(n), &noise(n + round)).unwrap();
+            }
+            snapshots.push(db.snapshot().unwrap());
+        }
+        db.flush().unwrap();
+        let places = |scan: Scan, count: usize| {
+            disk.take_asked();
+            assert_eq!(scan.take(count).filter(|entry| entry.is_ok()).count(), count);
+            let log = |path: &Path| path.extension().is_some_and(|name| name == "vlog");
+            disk.take_asked().into_iter().filter(|(path, _)| log(path)).count()
+        };
+        let scan = |from: u64, reverse: bool| {
+            let (from, to) = (key(from), key(from + 150));
+            let options = ScanOptions::new().lower(Bound::Included(&from));
+            options.upper(Bound::Excluded(&to)).reverse(reverse)
+        };
+        // A value that was shown is verified, and not asked for again: each scan has its own keys.
+        assert_eq!(places(db.scan(&scan(0, false)).unwrap(), 1), 1);
+        for (from, reverse) in [(10, false), (100, true)] {
+            let asked = places(db.scan(&scan(from, reverse)).unwrap(), 10);
+            assert!((15..=20).contains(&asked), "{asked}");
+        }
+        let asked = places(db.scan(&scan(400, false)).unwrap(), 100);
+        assert!((105..=120).contains(&asked), "{asked}");
+        // What the first scan has shown is verified; what it asked for beyond is not.
+        assert_eq!(places(db.scan(&scan(400, false)).unwrap(), 50), 0);
+        let asked = places(snapshots[0].scan(&scan(600, false)).unwrap(), 10);
+        assert!((10..=20).contains(&asked), "{asked}");
+        let asked = places(db.scan(&scan(640, false)).unwrap(), 10);
+        assert!((10..=20).contains(&asked), "{asked}");
+        assert_eq!(places(db.scan(&scan(100, false).keys_only(true)).unwrap(), 50), 0);
+        // Fifteen of sixteen are deleted.
+        for n in (50..200).filter(|n| n % 16 != 0) {
+            db.delete(&key(n)).unwrap();
+        }
+        assert_eq!(places(db.scan(&scan(50, false)).unwrap(), 9), 9);
+        db.close().unwrap();
+        // Not where values are read past the page cache.
+        let db = disk.open_db("/ahead", &options.clone().io(IoMode::Direct)).unwrap();
+        assert_eq!(places(db.scan(&scan(0, false)).unwrap(), 5), 0);
+    }
 }

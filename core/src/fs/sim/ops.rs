@@ -1,19 +1,20 @@
 //! The simulated disk as a file system.
 
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::SimDisk;
 use super::buffer::{Buffer, PAGE};
 use super::fault::{Effect, OpKind, Operation};
 use super::file::FileNode;
 use super::names::{Change, NodeId};
 use super::state::{Begun, Node, State, errno};
+use super::{Asked, SimDisk};
 use crate::checksum::mix64;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{
-    Access, DirEntry, File, FileSystem, LockGuard, LockKind, PathKind, Region, Window,
+    Access, DirEntry, File, FileSystem, Hint, LockGuard, LockKind, PathKind, Region, Window,
 };
 
 /// What an operation works on.
@@ -322,6 +323,16 @@ struct SimFile {
 struct MapOwner {
     _memory: Arc<Buffer>,
     _user: Arc<()>,
+    path: PathBuf,
+    asked: Arc<Asked>,
+}
+
+/// Notes what is asked for ahead.
+fn hint(owner: &(dyn Any + Send + Sync), hint: Hint) {
+    if let (Some(owner), Hint::WillNeed { offset, .. }) = (owner.downcast_ref::<MapOwner>(), hint) {
+        let mut asked = owner.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.insert((owner.path.clone(), offset));
+    }
 }
 
 impl SimFile {
@@ -341,7 +352,9 @@ impl SimFile {
     }
 
     fn owner(&self, memory: Arc<Buffer>) -> Arc<MapOwner> {
-        Arc::new(MapOwner { _memory: memory, _user: self.user.clone() })
+        let asked = Arc::clone(&self.disk.asked);
+        let (path, _user) = (self.path.clone(), self.user.clone());
+        Arc::new(MapOwner { _memory: memory, _user, path, asked })
     }
 }
 
@@ -427,7 +440,8 @@ impl File for SimFile {
         let memory = self.disk.whole(target, |state| self.memory(state, 0, len))?;
         let start = memory.address(0);
         // SAFETY: the memory holds `len` bytes and stays where it is as long as its owner lives.
-        Ok(unsafe { Region::new(start, len, self.owner(memory)) })
+        let region = unsafe { Region::new(start, len, self.owner(memory)) };
+        Ok(region.that_hints_by(hint))
     }
 
     fn map_window(&self, offset: u64, len: usize) -> Result<Window> {

@@ -174,46 +174,60 @@ fn seqnos_of_every_width_and_all_kinds() {
 fn a_cursor_shows_each_pointer_ahead_once() {
     const COUNT: usize = 5;
     let pointer = |n: u64| ValuePointer { segment: 9, offset: 8 * n, len: 4096 }.encode().to_vec();
-    let items = (0..2_000u64).map(|n| match n % 3 {
-        0 => item(n.to_be_bytes(), BASE, b"value"),
-        _ => Item { kind: Kind::Pointer, value: pointer(n), ..item(n.to_be_bytes(), BASE, b"") },
+    // Puts and pointers, some of them in an older version, too.
+    let items = (0..2_000u64).flat_map(|n| {
+        let key = (n - u64::from(n % 7 == 6)).to_be_bytes();
+        let seqno = BASE + 9 - n % 7;
+        match n % 3 {
+            0 => vec![item(key, seqno, b"value")],
+            _ => vec![Item { kind: Kind::Pointer, value: pointer(n), ..item(key, seqno, b"") }],
+        }
     });
-    let built = build(items.collect());
-    for forward in [true, false] {
-        let mut iter = built.iter(IterMode::Mapped);
-        let (mut shown, mut last) = (Vec::new(), Place::NOWHERE);
-        // Each entry with its block, in the order of the walk.
-        let mut walk = Vec::new();
-        if forward {
-            iter.seek_to_first().unwrap()
-        } else {
-            iter.seek_to_last().unwrap()
+    let items: Vec<Item> = items.collect();
+    for codec in [PLAIN, LZ4] {
+        let built = build_with(items.clone(), codec);
+        // Every entry, and after a first one each third, in both directions.
+        for (forward, steps) in [(true, 1), (false, 1), (true, 3), (false, 3), (true, 7)] {
+            let mut iter = built.iter(IterMode::Mapped);
+            let mut shown: Vec<(usize, Vec<u8>)> = Vec::new();
+            let mut walk: Vec<(usize, Item)> = Vec::new();
+            let (mut last, mut asking) = (Place::NOWHERE, Vec::new());
+            if forward {
+                iter.seek_to_first().unwrap()
+            } else {
+                iter.seek_to_last().unwrap()
+            }
+            while let Some(item) = current(&iter) {
+                let at = walk.len();
+                walk.push((iter.place().block, item));
+                if at.is_multiple_of(steps) {
+                    asking.push(at);
+                    iter.pointers_ahead(forward, COUNT, &mut last, |value| {
+                        shown.push((at, value.to_vec()));
+                    });
+                }
+                if forward { iter.next().unwrap() } else { iter.prev().unwrap() }
+            }
+            assert!(walk.len() == 2_000 && walk[0].0 != walk[1_999].0);
+            // The first who asks within reach of a pointer, from its block, is shown it.
+            let mut wanted = Vec::new();
+            for (at, (block, item)) in walk.iter().enumerate() {
+                let older =
+                    items.iter().any(|other| other.key == item.key && other.seqno > item.seqno);
+                let asks = |from: &&usize| {
+                    **from <= at && at - **from <= COUNT && walk[**from].0 == *block
+                };
+                if let (Kind::Pointer, false, Some(from)) =
+                    (item.kind, older, asking.iter().find(asks))
+                {
+                    wanted.push((*from, item.value.clone()));
+                }
+            }
+            wanted.sort();
+            shown.sort();
+            assert_eq!(shown, wanted, "{forward} {steps} {codec:?}");
         }
-        while let Some(item) = current(&iter) {
-            let index = walk.len();
-            walk.push((iter.place().block, item));
-            iter.pointers_ahead(forward, COUNT, &mut last, |value| {
-                shown.push((index, value.to_vec()))
-            });
-            if forward { iter.next().unwrap() } else { iter.prev().unwrap() }
-        }
-        assert!(walk.len() == 2_000 && walk[0].0 != walk[1_999].0);
-        // Behind the first entry of its block each pointer is shown at the earliest that may be.
-        let first =
-            |at: usize| (0..at).rev().take_while(|before| walk[*before].0 == walk[at].0).last();
-        let wanted =
-            (0..walk.len()).filter(|at| walk[*at].1.kind == Kind::Pointer).filter_map(|at| {
-                Some((first(at)?.max(at.saturating_sub(COUNT)), walk[at].1.value.clone()))
-            });
-        let mut wanted: Vec<_> = wanted.collect();
-        wanted.sort();
-        shown.sort();
-        assert_eq!(shown, wanted, "{forward}");
     }
-    // Not where a block is read from elsewhere.
-    let mut iter = built.iter(IterMode::Buffered);
-    iter.seek_to_first().unwrap();
-    iter.pointers_ahead(true, COUNT, &mut { Place::NOWHERE }, |_| panic!("shown"));
 }
 
 #[test]
