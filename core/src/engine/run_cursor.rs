@@ -14,8 +14,8 @@ use crate::vlog::ASKED_FROM;
 const LINES_AHEAD: usize = 2;
 
 /// So many entries ahead the pages of long separated values are asked for. Never more than were
-/// read since the last seek, half as many after each gap: who wants a few entries, or one here and
-/// one there, has few read in vain.
+/// read since the last seek, half as many after each gap and in each new block: who wants a few
+/// entries, or one here and one there, has few read in vain.
 const PAGES_AHEAD: usize = 16;
 
 /// A run at one sequence number: its tables one after the other.
@@ -69,8 +69,9 @@ impl RunCursor {
         let (view, ahead) = (&self.view, &mut self.ahead);
         match iter.steps_from(ahead.last) {
             Some(0) => return,
-            Some(1) | None => {}
-            Some(_) => ahead.followed /= 2,
+            Some(1) => {}
+            // Nothing was followed when there was no last one.
+            Some(_) | None => ahead.followed /= 2,
         }
         ahead.last = iter.place();
         let lines = ahead.followed.min(LINES_AHEAD);

@@ -187,6 +187,7 @@ fn a_scan_asks_for_long_values_ahead_but_for_few_in_vain() {
             snapshots.push(db.snapshot().unwrap());
         }
         db.flush().unwrap();
+        db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
         let places = |scan: Scan, count: usize| {
             disk.take_asked();
             assert_eq!(scan.take(count).filter(|entry| entry.is_ok()).count(), count);
