@@ -84,15 +84,11 @@ impl TreeCursor {
     /// The encoded key, and the value; a large one is found in the value log now.
     #[inline]
     pub(crate) fn entry(&mut self) -> Result<(&[u8], &[u8])> {
-        if let Child::Run(child) = self.merge.current()
-            && child.kind() == Kind::Pointer
-        {
-            self.ask_ahead();
-        }
         let key = self.merge.key();
         let value = match self.merge.current() {
             Child::Mem(child) => child.part.value(key, &child.entry)?,
             Child::Run(child) if child.kind() == Kind::Pointer => {
+                child.ask_ahead(self.forward);
                 let found = self.view.resolve(key, child.iter().value());
                 found.map_err(|error| child.iter().blame(error))?
             }
@@ -101,14 +97,6 @@ impl TreeCursor {
         match value {
             Bytes::Mapped(value) => Ok((key, value)),
             Bytes::Shared(value) => Ok((key, self.held.insert(value))),
-        }
-    }
-
-    /// Asks for the separated values that come next.
-    #[inline(never)]
-    fn ask_ahead(&mut self) {
-        if let Child::Run(child) = self.merge.current_mut() {
-            child.ask_ahead(self.forward);
         }
     }
 

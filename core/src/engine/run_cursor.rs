@@ -1,6 +1,7 @@
 //! One run at one sequence number as a source of ordered reads (layer L5): its tables one after the
 //! other, each key once, and its separated values asked for ahead.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::view::View;
@@ -28,10 +29,11 @@ pub(super) struct RunCursor {
     key: Vec<u8>,
     /// Going back, on an older version: where the newest one of its key is.
     newest: Place,
-    ahead: Ahead,
+    ahead: Cell<Ahead>,
 }
 
 /// What was asked for ahead in the current table since the last seek.
+#[derive(Clone, Copy)]
 struct Ahead {
     /// The last entry whose separated value was read.
     last: Place,
@@ -58,15 +60,15 @@ impl RunCursor {
             seqno,
             key: Vec::new(),
             newest: Place::START,
-            ahead: Ahead::NOTHING,
+            ahead: Cell::new(Ahead::NOTHING),
         }
     }
 
     /// Asks for the separated value that the cursor is on, if it is long, and for those that come
     /// next in a direction. Only on an entry with one.
-    pub(super) fn ask_ahead(&mut self, forward: bool) {
-        let Some(iter) = &self.iter else { return };
-        let (view, ahead) = (&self.view, &mut self.ahead);
+    #[inline(never)]
+    pub(super) fn ask_ahead(&self, forward: bool) {
+        let (view, iter, mut ahead) = (&self.view, self.iter(), self.ahead.get());
         match iter.steps_from(ahead.last) {
             Some(0) => return,
             Some(1) => {}
@@ -83,6 +85,7 @@ impl RunCursor {
             });
         }
         ahead.followed += 1;
+        self.ahead.set(ahead);
     }
 
     #[inline]
@@ -110,14 +113,14 @@ impl RunCursor {
                 return Ok(None);
             };
             self.iter = Some(TableIter::new(Arc::clone(table), IterMode::Mapped)?);
-            self.ahead = Ahead { followed: self.ahead.followed, ..Ahead::NOTHING };
+            self.ahead.set(Ahead { followed: self.ahead.get().followed, ..Ahead::NOTHING });
             self.table = index;
         }
         Ok(self.iter.as_mut())
     }
 
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.ahead = Ahead::NOTHING;
+        self.ahead.set(Ahead::NOTHING);
         let index = self.view.version.runs[self.run].position(key);
         if let Some(iter) = self.open(index)? {
             iter.seek(key)?;
@@ -126,7 +129,7 @@ impl RunCursor {
     }
 
     pub(super) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.ahead = Ahead::NOTHING;
+        self.ahead.set(Ahead::NOTHING);
         let tables = &self.view.version.runs[self.run].tables;
         let after = tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key);
         let Some(index) = after.checked_sub(1) else {

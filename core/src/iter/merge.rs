@@ -56,12 +56,6 @@ impl<C: Cursor> Merge<C> {
         &self.children[self.heap[0].child as usize]
     }
 
-    /// The same, for who notes something there; it is not to be moved.
-    #[inline]
-    pub(crate) fn current_mut(&mut self) -> &mut C {
-        &mut self.children[self.heap[0].child as usize]
-    }
-
     /// The first eight bytes of the current key; see [`head_of`].
     #[inline]
     pub(crate) fn head(&self) -> u64 {
