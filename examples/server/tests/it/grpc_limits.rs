@@ -265,20 +265,25 @@ fn connections_where_nothing_moves_are_closed() {
         let mut stuck = connect(&server).await;
         let mut stream = stuck.scan(ScanRequest::default()).await.unwrap().into_inner();
         assert!(stream.next().await.unwrap().is_ok());
-        for _ in 0..2 {
-            // Both places become free, and such a client takes one again.
-            loop {
-                let address = format!("http://{}", server.grpc.unwrap());
-                if let Ok(channel) = Endpoint::new(address).unwrap().connect().await
-                    && ToykvClient::new(channel).get(get("k000")).await.is_ok()
-                {
-                    break;
+        // Both places become free: two others are taken at the same time, and stay taken.
+        let mut others = Vec::new();
+        while others.len() < 2 {
+            let address = format!("http://{}", server.grpc.unwrap());
+            if let Ok(channel) = Endpoint::new(address).unwrap().connect().await {
+                let mut other = ToykvClient::new(channel);
+                if other.get(get("k000")).await.is_ok() {
+                    others.push(other);
+                    continue;
                 }
-                wait().await;
             }
+            for other in &mut others {
+                other.get(get("k000")).await.unwrap();
+            }
+            wait().await;
         }
         let ended = end(stream).await.unwrap_err();
         assert_ne!(ended.code(), Code::Ok, "the scan was cut off");
+        drop(others);
         // A client connects anew by itself.
         while quiet.get(get("k000")).await.is_err() {
             wait().await;
