@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::coding::{Decoder, put_varint};
+use crate::vlog::MAX_SEGMENT_SIZE;
 
 /// Offsets of records of one segment, in units of 8 bytes, and the sum of the records' lengths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,8 +96,9 @@ impl DeadSet {
             last = last.checked_add(delta).filter(|&last| last <= u64::from(u32::MAX))?;
             count += 1;
         }
-        // A record has a header, and takes whole units.
-        let sound = count > 0 && bytes.is_multiple_of(8) && bytes / 16 >= count;
+        // A record has a header, takes whole units, and lies in the segment.
+        let possible = bytes.is_multiple_of(8) && bytes <= MAX_SEGMENT_SIZE;
+        let sound = possible && count > 0 && bytes / 16 >= count;
         // What is kept is what would be written: numbers in their shortest form.
         let set = DeadSet { deltas: deltas.into(), last: last as u32, count, bytes };
         (sound && encode(set.units()).0 == set.deltas).then_some(set)
@@ -165,6 +167,7 @@ mod tests {
             ("a long form", &[32, 0x85, 0x00]),
             ("an offset cut short", &[32, 5, 0x80]),
             ("an offset beyond every segment", &[64, 5, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+            ("more bytes than a segment has", &[0x88, 0x80, 0x80, 0x80, 0x80, 0x01, 5]),
         ] {
             assert_eq!(decode(bytes), None, "{what}");
         }

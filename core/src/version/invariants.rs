@@ -8,6 +8,7 @@
 //! - LOG: registered segments are newer than flushed ones and have their first file.
 //! - VALUES: a flushed segment has a live value, and no more values than its file can hold; dead
 //!   ones are in the file; a registered segment has no values yet.
+//! - SUMS: of sizes and of counts are below 2^64, so whoever adds them up need not look.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -22,6 +23,7 @@ impl VersionState {
         if self.last_seqno > MAX_SEQNO {
             return Err(format!("last sequence number {} is too large", self.last_seqno));
         }
+        self.check_sums()?;
         self.check_files()?;
         for run in &self.runs {
             self.check_run(run)?;
@@ -33,6 +35,22 @@ impl VersionState {
         }
         self.check_log()?;
         self.segments.values().try_for_each(check_values)
+    }
+
+    fn check_sums(&self) -> Result<(), String> {
+        let mut sum = 0u64;
+        let mut add = |numbers: &[u64]| {
+            numbers.iter().try_for_each(|number| sum.checked_add(*number).map(|all| sum = all))
+        };
+        for table in self.tables() {
+            let sizes = [table.size_bytes, table.value_bytes, table.old_bytes, table.entries];
+            add(&sizes).ok_or_else(|| format!("table {} has an impossible size", table.number))?;
+        }
+        for segment in self.segments.values() {
+            let sizes = [segment.size_bytes, segment.values.bytes, segment.values.count];
+            add(&sizes).ok_or_else(|| format!("segment {} has an impossible size", segment.id))?;
+        }
+        Ok(())
     }
 
     fn check_files(&self) -> Result<(), String> {
@@ -182,8 +200,19 @@ mod tests {
 
     #[test]
     fn every_broken_invariant_is_named() {
-        let cases: [(&str, Break); 24] = [
+        let cases: [(&str, Break); 29] = [
             ("last sequence number 72057594037927936 is too large", |s| s.last_seqno = 1 << 56),
+            ("table 10 has an impossible size", |s| {
+                edit_table(s, |t| t.size_bytes = u64::MAX - 500)
+            }),
+            ("table 11 has an impossible size", |s| {
+                edit_table(s, |t| (t.size_bytes, t.value_bytes) = (1, u64::MAX));
+            }),
+            ("table 11 has an impossible size", |s| {
+                edit_table(s, |t| (t.old_bytes, t.entries) = (1 << 63, 1 << 63));
+            }),
+            ("segment 4 has an impossible size", |s| segment(s).size_bytes = u64::MAX),
+            ("segment 4 has an impossible size", |s| segment(s).values.bytes = u64::MAX),
             ("file number 11 is not between 1 and 11", |s| s.next_file = 11),
             ("file number 0 is not between 1 and 12", |s| edit_table(s, |t| t.number = 0)),
             ("file number 8 is in use twice", |s| edit_table(s, |t| t.number = 8)),

@@ -47,7 +47,7 @@ fn mend_frames(bytes: &mut [u8]) {
     let (id, salt) = (word(bytes, 16), word(bytes, 24));
     let mut at = FIRST_FRAME as usize;
     let mut previous = None;
-    while let Some(head) = bytes.get(at..at + FRAME_HEADER_LEN) {
+    while let Some(head) = bytes.get(at..).and_then(|rest| rest.get(..FRAME_HEADER_LEN)) {
         let (payload_len, count) = (word(head, 16), word(head, 48) as u32);
         if word(head, 0) != salt {
             break;

@@ -32,7 +32,7 @@ mod writer;
 mod tests;
 
 pub(crate) use check::check_log;
-pub(crate) use format::{RewrittenIdentity, SegmentIdentity, record_len};
+pub(crate) use format::{MAX_SEGMENT_SIZE, RewrittenIdentity, SegmentIdentity, record_len};
 pub(crate) use frame::FrameSize;
 pub(crate) use open::{OpenFor, Prefill};
 pub(crate) use packed::pack;
