@@ -12,7 +12,7 @@ use crate::buffer::{Bytes, SharedBytes};
 use crate::error::Result;
 use crate::iter::{Cursor, Merge, head_of};
 use crate::key::LookupKey;
-use crate::memtable::{MemEntry, MemIter};
+use crate::memtable::MemScan;
 use crate::types::{Kind, SeqNo};
 
 /// A position over the whole tree between two bounds.
@@ -86,7 +86,7 @@ impl TreeCursor {
     pub(crate) fn entry(&mut self) -> Result<(&[u8], &[u8])> {
         let key = self.merge.key();
         let value = match self.merge.current() {
-            Child::Mem(child) => child.part.value(key, &child.entry)?,
+            Child::Mem(child) => child.part.value(key, child.scan.entry())?,
             Child::Run(child) if child.kind() == Kind::Pointer => {
                 child.ask_ahead(self.forward);
                 let found = self.view.resolve(key, child.iter().value());
@@ -222,7 +222,7 @@ impl Child {
     #[inline]
     fn kind(&self) -> Kind {
         match self {
-            Child::Mem(child) => child.entry.kind,
+            Child::Mem(child) => child.scan.entry().kind,
             Child::Run(child) => child.kind(),
         }
     }
@@ -231,92 +231,76 @@ impl Child {
 impl Cursor for Child {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         match self {
-            Child::Mem(child) => child.seek(key),
+            Child::Mem(child) => {
+                child.scan.seek(key);
+                Ok(())
+            }
             Child::Run(child) => child.seek(key),
         }
     }
     fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         match self {
-            Child::Mem(child) => child.seek_before(key),
+            Child::Mem(child) => {
+                child.scan.seek_before(key);
+                Ok(())
+            }
             Child::Run(child) => child.seek_before(key),
         }
     }
     #[inline(always)]
     fn next(&mut self) -> Result<()> {
         match self {
-            Child::Mem(child) => child.next(),
+            Child::Mem(child) => {
+                child.next();
+                Ok(())
+            }
             Child::Run(child) => child.next(),
         }
     }
     #[inline(always)]
     fn prev(&mut self) -> Result<()> {
         match self {
-            Child::Mem(child) => child.prev(),
+            Child::Mem(child) => {
+                child.prev();
+                Ok(())
+            }
             Child::Run(child) => child.prev(),
         }
     }
     #[inline]
     fn valid(&self) -> bool {
         match self {
-            Child::Mem(child) => child.iter.valid(),
+            Child::Mem(child) => child.scan.valid(),
             Child::Run(child) => child.valid(),
         }
     }
     #[inline]
     fn key(&self) -> &[u8] {
         match self {
-            Child::Mem(child) => child.iter.key(),
+            Child::Mem(child) => child.scan.key(),
             Child::Run(child) => child.iter().key(),
         }
     }
 }
 
-/// A memtable at one sequence number.
+/// A memtable and its log.
 struct MemChild {
     part: Arc<MemPart>,
-    iter: MemIter,
-    seqno: SeqNo,
-    entry: MemEntry,
+    scan: MemScan,
 }
 
 impl MemChild {
     fn new(part: &Arc<MemPart>, seqno: SeqNo) -> MemChild {
-        let entry = MemEntry { seqno: 0, kind: Kind::Delete, offset: 0, value_len: 0 };
-        MemChild { part: Arc::clone(part), iter: part.memtable.iter(), seqno, entry }
+        MemChild { part: Arc::clone(part), scan: MemScan::new(&part.memtable, seqno) }
     }
 
-    /// Goes on until a key has a version for this reader.
-    #[inline]
-    fn settle(&mut self, step: fn(&mut MemIter)) -> Result<()> {
-        while self.iter.valid() {
-            if let Some(entry) = self.iter.entry(self.seqno) {
-                self.entry = entry;
-                break;
-            }
-            step(&mut self.iter);
-        }
-        Ok(())
+    #[inline(always)]
+    fn next(&mut self) {
+        self.scan.next(|offset| self.part.segment.prefetch(offset));
     }
 
-    fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.iter.seek(key);
-        self.settle(MemIter::next)
-    }
-
-    fn seek_before(&mut self, key: &[u8]) -> Result<()> {
-        self.iter.seek_before(key);
-        self.settle(MemIter::prev)
-    }
-
-    #[inline]
-    fn next(&mut self) -> Result<()> {
-        self.iter.next();
-        self.settle(MemIter::next)
-    }
-
-    #[inline]
-    fn prev(&mut self) -> Result<()> {
-        self.iter.prev();
-        self.settle(MemIter::prev)
+    #[inline(always)]
+    fn prev(&mut self) {
+        self.scan.prev(|offset| self.part.segment.prefetch(offset));
     }
 }

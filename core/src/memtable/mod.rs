@@ -21,11 +21,12 @@ mod leaf;
 mod moves;
 mod node;
 mod record;
+mod scan;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use index::{Inserted, Memtable};
-pub(crate) use moves::MemIter;
 pub(crate) use record::MemEntry;
+pub(crate) use scan::MemScan;

@@ -2,9 +2,10 @@
 
 use super::arena;
 use super::filter::Filter;
+use super::moves::MemIter;
 use super::node::{Node, nibble};
 use super::tree::{MOST_LEVELS, leaf_from};
-use super::{Inserted, MemEntry, MemIter, Memtable};
+use super::{Inserted, MemEntry, Memtable};
 use crate::checksum::{hash_key, mix64};
 use crate::key::MAX_ENCODED_KEY_LEN;
 use crate::types::{Kind, SeqNo};
