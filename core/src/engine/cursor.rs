@@ -222,7 +222,7 @@ impl Child {
     #[inline]
     fn kind(&self) -> Kind {
         match self {
-            Child::Mem(child) => child.scan.entry().kind,
+            Child::Mem(child) => child.scan.kind(),
             Child::Run(child) => child.kind(),
         }
     }
