@@ -116,9 +116,21 @@ pub(crate) fn split(encoded: &[u8]) -> Option<(KeyspaceId, &[u8])> {
     (first == 0xF0 && number >= 240).then_some((number, rest))
 }
 
+/// The user key of an encoded key of the default keyspace. A forged table can hold one that has no
+/// prefix and no bytes at all: it is empty.
+#[inline]
+pub(crate) fn user_key(encoded: &[u8]) -> &[u8] {
+    encoded.get(1..).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_user_key_is_what_follows_the_prefix_if_there_is_one() {
+        assert_eq!([user_key(b"\0ab"), user_key(b"\0"), user_key(b"")], [&b"ab"[..], b"", b""]);
+    }
 
     #[test]
     fn encoded_keys_come_apart_again_and_keep_the_order() {

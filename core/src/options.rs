@@ -11,7 +11,7 @@ use self::text::{
 };
 use crate::compress::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::Compression;
+use crate::types::{Compression, MAX_LOG_SEGMENT_SIZE};
 pub use crate::types::{Durability, IoMode};
 
 /// How a database is opened. The defaults suit most; build with the chained setters or by name.
@@ -398,7 +398,7 @@ impl Options {
             check_range("memory_budget", bytes, 4 << 20, 1 << 40)?;
         }
         let memtable = self.memtable_size_bytes.unwrap_or(64 << 10);
-        check_range("memtable_size_bytes", memtable, 64 << 10, 1 << 30)?;
+        check_range("memtable_size_bytes", memtable, 64 << 10, MAX_LOG_SEGMENT_SIZE)?;
         let backlog = self.backlog_limit_bytes.unwrap_or(2 * memtable);
         check_range("backlog_limit_bytes", backlog, 2 * memtable, 1 << 50)?;
         check_range("value_threshold_bytes", self.value_threshold_bytes, 64, 1 << 32)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::TreeCursor;
 use crate::error::{Error, Result};
 use crate::handle::Handle;
-use crate::key::{LookupKey, MAX_ENCODED_KEY_LEN, put_prefix};
+use crate::key::{LookupKey, MAX_ENCODED_KEY_LEN, put_prefix, user_key};
 use crate::types::{DEFAULT_KEYSPACE, SeqNo};
 
 /// What a scan covers: everything, forward, unless told otherwise. The setters copy their keys;
@@ -272,10 +272,10 @@ impl Scan {
     #[inline]
     fn entry(&mut self) -> Result<Entry<'_>> {
         if self.keys_only {
-            return Ok(Entry { key: &self.cursor.key()[1..], value: b"" });
+            return Ok(Entry { key: user_key(self.cursor.key()), value: b"" });
         }
         match self.cursor.entry() {
-            Ok((key, value)) => Ok(Entry { key: &key[1..], value }),
+            Ok((key, value)) => Ok(Entry { key: user_key(key), value }),
             Err(error) => {
                 self.error = Some(error.clone());
                 Err(error)

@@ -1,5 +1,7 @@
 //! Small plain values that every layer shares (layer L0).
 
+use std::num::NonZero;
+
 /// A sequence number: the place of a write in the total order of all writes of a database.
 ///
 /// The first write has number 1; 0 means "before everything". Numbers never repeat.
@@ -10,6 +12,12 @@ pub(crate) const MAX_SEQNO: SeqNo = (1 << 56) - 1;
 
 /// The number in a file's name. Manifests, segments and tables share one sequence.
 pub type FileNumber = u64;
+
+/// No file and no run has a number from here on.
+pub(crate) const MAX_FILE_NUMBER: FileNumber = 1 << 56;
+
+/// The largest segment of the log: the memtable over it has room for all that it can hold.
+pub(crate) const MAX_LOG_SEGMENT_SIZE: u64 = 1 << 30;
 
 /// The number of a segment when it was first written; it never changes.
 pub type SegmentId = u64;
@@ -135,15 +143,17 @@ impl ValuePointer {
         out
     }
 
-    /// Reads the stored form; `None` unless `bytes` has exactly [`Self::ENCODED_LEN`] bytes.
+    /// Reads the stored form; `None` unless `bytes` has exactly [`Self::ENCODED_LEN`] bytes. No
+    /// record lies at offset 0, where a segment has its header.
     #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Option<ValuePointer> {
         let bytes: &[u8; Self::ENCODED_LEN] = bytes.try_into().ok()?;
         let (segment, rest) = bytes.split_first_chunk::<8>()?;
         let (offset, len) = rest.split_first_chunk::<4>()?;
+        let unit = NonZero::new(u32::from_le_bytes(*offset))?;
         Some(ValuePointer {
             segment: u64::from_le_bytes(*segment),
-            offset: u64::from(u32::from_le_bytes(*offset)) * 8,
+            offset: u64::from(unit.get()) * 8,
             len: u32::from_le_bytes(len.try_into().ok()?),
         })
     }

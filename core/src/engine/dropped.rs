@@ -21,7 +21,7 @@ impl Dropped {
     /// The entry of `key` with this pointer, as a table stores it, goes.
     pub(crate) fn note(&mut self, key: &[u8], pointer: &[u8]) -> Result<()> {
         let pointer = ValuePointer::decode(pointer).ok_or_else(|| {
-            Error::new(ErrorKind::Corruption, "a value pointer in a table has a wrong length")
+            Error::new(ErrorKind::Corruption, "a value pointer in a table is none")
         })?;
         let (units, bytes) = self.segments.entry(pointer.segment).or_default();
         units.push((pointer.offset / 8) as u32);

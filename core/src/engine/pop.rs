@@ -15,7 +15,7 @@ use super::writer::{Upcoming, Writer};
 use crate::batch::BatchEntry;
 use crate::checksum::hash_key;
 use crate::error::Result;
-use crate::key::LookupKey;
+use crate::key::{LookupKey, user_key};
 use crate::options::WriteOptions;
 use crate::types::{DEFAULT_KEYSPACE, Kind, SeqNo};
 use crate::vlog::FrameSize;
@@ -60,7 +60,7 @@ impl Engine {
         let entries = std::iter::once(entry);
         let size = FrameSize::of(entries.clone().map(|e| (e.kind, e.key, e.value)))?;
         // Found before the write, so that a value that cannot be read is not lost.
-        let taken = take(key.get(1..).unwrap_or_default(), &found);
+        let taken = take(user_key(key), &found);
         self.make_room(&mut writer, size, options)?;
         let seqno = self.append(&mut writer, entries, size, options)?;
         let bound = if first { &mut writer.low } else { &mut writer.high };

@@ -122,7 +122,7 @@ impl<'a> Salvage<'a> {
             }
         }
         let tables = salvage.tables.iter().filter_map(|(_, meta)| meta.as_ref());
-        salvage.total = tables.map(|meta| meta.size_bytes).sum();
+        salvage.total = tables.fold(0, |sum: u64, meta| sum.saturating_add(meta.size_bytes));
         Ok(salvage)
     }
 

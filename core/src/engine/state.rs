@@ -445,7 +445,7 @@ impl Engine {
             let appended = files.manifest.append(edit);
             let clean = !files.manifest.is_in_doubt();
             return appended.map_err(|error| match error.kind() {
-                ErrorKind::DiskFull if clean => error,
+                ErrorKind::DiskFull | ErrorKind::Corruption if clean => error,
                 _ => self.poison(&error),
             });
         }

@@ -130,8 +130,8 @@ impl MemScan {
         }
     }
 
-    /// Finds two more keys, until there are [`AHEAD`]. A key without a version for this reader counts
-    /// too, so that no step passes over more of them than its own way has.
+    /// Finds two more keys, until there are [`AHEAD`]. A key without a version for this reader
+    /// counts too, so that no step passes over more of them than its own way has.
     #[inline(always)]
     fn look_ahead(&mut self, step: fn(&mut MemIter), mut ask: impl FnMut(u64)) {
         for _ in 0..2 {

@@ -149,7 +149,8 @@ impl Footer {
         if check != hash_key(&MAGIC, hash_seed) {
             return Err(corrupt("table belongs to another database"));
         }
-        let layout = footer.layout().filter(|layout| layout.footer + FOOTER_LEN == size);
+        let layout =
+            footer.layout().filter(|layout| layout.footer.checked_add(FOOTER_LEN) == Some(size));
         let layout = layout.ok_or_else(|| corrupt("footer does not fit the file's size"))?;
         Ok((footer, layout))
     }

@@ -95,6 +95,9 @@ impl Parts {
             }
         };
         let damaged = || self.damaged(cell);
+        if len > self.layout().data_end.saturating_sub(start) {
+            return Err(damaged());
+        }
         let before = offset.saturating_add(EntryHead::MOST_LEN + key.len()).max(HEADER_LEN);
         let before = self.stored(start..start + before.min(len))?;
         let prefix = Block::lone_prefix(&before, cells).ok_or_else(damaged)?;

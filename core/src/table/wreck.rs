@@ -114,7 +114,7 @@ impl Wreck {
                 let intact = Footer::body(footer_end).filter(|(version, _)| *version == 1);
                 if let Some((_, footer)) = intact.and_then(|(_, body)| Footer::decode(body))
                     && let Some(layout) = footer.layout()
-                    && layout.footer + FOOTER_LEN == len
+                    && layout.footer.checked_add(FOOTER_LEN) == Some(len)
                     && footer.number == number
                 {
                     wreck.follow(&footer, &layout, bytes);

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use crate::coding::{Decoder, put_varint};
 use crate::vlog::MAX_SEGMENT_SIZE;
 
+/// Bytes that a record of a value takes at least: its header, in whole units of 8 bytes.
+pub(super) const LEAST_RECORD_LEN: u64 = 16;
+
 /// Offsets of records of one segment, in units of 8 bytes, and the sum of the records' lengths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeadSet {
@@ -98,7 +101,7 @@ impl DeadSet {
         }
         // A record has a header, takes whole units, and lies in the segment.
         let possible = bytes.is_multiple_of(8) && bytes <= MAX_SEGMENT_SIZE;
-        let sound = possible && count > 0 && bytes / 16 >= count;
+        let sound = possible && count > 0 && bytes / LEAST_RECORD_LEN >= count;
         // What is kept is what would be written: numbers in their shortest form.
         let set = DeadSet { deltas: deltas.into(), last: last as u32, count, bytes };
         (sound && encode(set.units()).0 == set.deltas).then_some(set)

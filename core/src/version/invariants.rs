@@ -8,20 +8,34 @@
 //! - LOG: registered segments are newer than flushed ones and have their first file.
 //! - VALUES: a flushed segment has a live value, and no more values than its file can hold; dead
 //!   ones are in the file; a registered segment has no values yet.
-//! - SUMS: of sizes and of counts are below 2^64, so whoever adds them up need not look.
+//! - SUMS: sizes and counts of all tables and segments add up to less than 2^56, so whoever
+//!   reckons with them need not look. No number of keys, file or run is larger.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::meta::{SegmentMeta, SegmentState, TableMeta};
+use super::dead::LEAST_RECORD_LEN;
+use super::meta::{SegmentMeta, SegmentState, TableMeta, Values};
 use super::run::RunMeta;
 use super::state::VersionState;
-use crate::types::{FileNumber, MAX_SEQNO};
+use crate::types::{FileNumber, MAX_FILE_NUMBER, MAX_LOG_SEGMENT_SIZE, MAX_SEQNO};
+use crate::vlog::MAX_SEGMENT_SIZE;
+
+/// Sizes and counts of all files add up to less.
+const SUM_LIMIT: u64 = 1 << 56;
 
 impl VersionState {
     /// Says which invariant does not hold, and where.
     pub(super) fn check_invariants(&self) -> Result<(), String> {
         if self.last_seqno > MAX_SEQNO {
             return Err(format!("last sequence number {} is too large", self.last_seqno));
+        }
+        for (what, number) in [("file number", self.next_file), ("run number", self.next_run)] {
+            if number > MAX_FILE_NUMBER {
+                return Err(format!("next {what} {number} is too large"));
+            }
+        }
+        if let Some(keys) = self.counts.values().find(|keys| **keys > MAX_SEQNO) {
+            return Err(format!("a number of keys, {keys}, is too large"));
         }
         self.check_sums()?;
         self.check_files()?;
@@ -40,7 +54,10 @@ impl VersionState {
     fn check_sums(&self) -> Result<(), String> {
         let mut sum = 0u64;
         let mut add = |numbers: &[u64]| {
-            numbers.iter().try_for_each(|number| sum.checked_add(*number).map(|all| sum = all))
+            numbers.iter().try_for_each(|number| {
+                sum = sum.checked_add(*number).filter(|sum| *sum < SUM_LIMIT)?;
+                Some(())
+            })
         };
         for table in self.tables() {
             let sizes = [table.size_bytes, table.value_bytes, table.old_bytes, table.entries];
@@ -48,7 +65,14 @@ impl VersionState {
         }
         for segment in self.segments.values() {
             let sizes = [segment.size_bytes, segment.values.bytes, segment.values.count];
-            add(&sizes).ok_or_else(|| format!("segment {} has an impossible size", segment.id))?;
+            let whole = segment.size_bytes
+                <= match segment.state {
+                    SegmentState::Registered => MAX_LOG_SEGMENT_SIZE,
+                    SegmentState::Flushed => MAX_SEGMENT_SIZE,
+                };
+            add(&sizes)
+                .filter(|()| whole)
+                .ok_or_else(|| format!("segment {} has an impossible size", segment.id))?;
         }
         Ok(())
     }
@@ -147,10 +171,12 @@ impl VersionState {
 fn check_values(segment: &SegmentMeta) -> Result<(), String> {
     let SegmentMeta { id, values, dead, .. } = segment;
     let what = if segment.state == SegmentState::Registered {
-        let none = values.bytes == 0 && dead.is_empty();
+        let none = *values == Values::default() && dead.is_empty();
         if none { None } else { Some("has values before its flush") }
     } else if values.end > segment.size_bytes || values.bytes > segment.size_bytes {
         Some("has values beyond its end")
+    } else if values.bytes / LEAST_RECORD_LEN < values.count {
+        Some("has values that are too short")
     } else if dead.bytes() >= values.bytes || dead.count() >= values.count {
         Some("has no live value")
     } else if segment.file == *id && !dead.is_empty() && u64::from(dead.last()) * 8 >= values.end {
@@ -200,19 +226,8 @@ mod tests {
 
     #[test]
     fn every_broken_invariant_is_named() {
-        let cases: [(&str, Break); 29] = [
+        let cases: [(&str, Break); 25] = [
             ("last sequence number 72057594037927936 is too large", |s| s.last_seqno = 1 << 56),
-            ("table 10 has an impossible size", |s| {
-                edit_table(s, |t| t.size_bytes = u64::MAX - 500)
-            }),
-            ("table 11 has an impossible size", |s| {
-                edit_table(s, |t| (t.size_bytes, t.value_bytes) = (1, u64::MAX));
-            }),
-            ("table 11 has an impossible size", |s| {
-                edit_table(s, |t| (t.old_bytes, t.entries) = (1 << 63, 1 << 63));
-            }),
-            ("segment 4 has an impossible size", |s| segment(s).size_bytes = u64::MAX),
-            ("segment 4 has an impossible size", |s| segment(s).values.bytes = u64::MAX),
             ("file number 11 is not between 1 and 11", |s| s.next_file = 11),
             ("file number 0 is not between 1 and 12", |s| edit_table(s, |t| t.number = 0)),
             ("file number 8 is in use twice", |s| edit_table(s, |t| t.number = 8)),
@@ -253,12 +268,53 @@ mod tests {
             ("segment 6 has values before its flush", |s| {
                 s.segments.get_mut(&6).unwrap().values.bytes = 16;
             }),
+            ("segment 6 has values before its flush", |s| {
+                s.segments.get_mut(&6).unwrap().values.least_len = 1;
+            }),
             ("segment 4 has values beyond its end", |s| segment(s).values.end = (1 << 20) + 1),
             ("segment 4 has no live value", |s| segment(s).values.bytes = 200),
             ("segment 4 has dead values behind its log", |s| {
                 (segment(s).file, segment(s).values.end) = (4, 8000);
             }),
         ];
+        refused_each(cases);
+    }
+
+    #[test]
+    fn numbers_that_are_too_large_are_named() {
+        let cases: [(&str, Break); 13] = [
+            ("next file number 72057594037927937 is too large", |s| s.next_file = (1 << 56) + 1),
+            ("next run number 72057594037927937 is too large", |s| s.next_run = (1 << 56) + 1),
+            ("a number of keys, 72057594037927936, is too large", |s| {
+                s.counts.insert(0, 1 << 56);
+            }),
+            ("table 11 has an impossible size", |s| {
+                edit_table(s, |t| t.size_bytes = u64::MAX - 500)
+            }),
+            ("table 10 has an impossible size", |s| {
+                edit_table(s, |t| t.size_bytes = (1 << 56) - 4096)
+            }),
+            ("table 11 has an impossible size", |s| {
+                edit_table(s, |t| (t.size_bytes, t.value_bytes) = (1, u64::MAX));
+            }),
+            ("table 11 has an impossible size", |s| {
+                edit_table(s, |t| (t.old_bytes, t.entries) = (1 << 63, 1 << 63));
+            }),
+            ("segment 4 has an impossible size", |s| segment(s).size_bytes = u64::MAX),
+            ("segment 4 has an impossible size", |s| segment(s).values.bytes = u64::MAX),
+            ("segment 4 has an impossible size", |s| segment(s).values.count = 1 << 56),
+            ("segment 4 has an impossible size", |s| segment(s).size_bytes = (8 << 32) + 4096),
+            ("segment 6 has an impossible size", |s| {
+                s.segments.get_mut(&6).unwrap().size_bytes = (1 << 30) + 4096;
+            }),
+            ("segment 4 has values that are too short", |s| {
+                segment(s).values.count = segment(s).values.bytes / 16 + 1;
+            }),
+        ];
+        refused_each(cases);
+    }
+
+    fn refused_each<const N: usize>(cases: [(&str, Break); N]) {
         for (message, change) in cases {
             let mut state = samples::state();
             change(&mut state);

@@ -76,7 +76,7 @@ impl Manifest {
         if let Some(error) = &self.poison {
             return Err(error.with_kind(ErrorKind::Poisoned));
         }
-        let payload = edit.encode();
+        let payload = encode(edit)?;
         self.make_room(record_len(payload.len()) as u64)?;
         self.append_record(RecordKind::Edit, &payload)?;
         self.confirm();
@@ -114,7 +114,7 @@ impl Manifest {
             fits.then_some(()).ok_or_else(|| format!("manifest {number} has a used number"))
         });
         outcome.map_err(|what| Error::new(ErrorKind::Misuse, what))?;
-        let payload = state.to_edit().encode();
+        let payload = encode(&state.to_edit())?;
         let end = (HEADER_LEN + record_len(payload.len())) as u64;
         let size = (end + GROW_LEN).next_multiple_of(STEP);
         let (db_id, hash_seed) = (state.db_id, state.hash_seed);
@@ -178,6 +178,16 @@ impl Manifest {
             return outcome;
         }
         outcome.inspect_err(|error| self.poison = Some(error.clone()))
+    }
+}
+
+/// The stored form of an edit, if it will be read as this edit: Corruption otherwise, before
+/// anything is written. Numbers from a forged table could make one that nobody can read again.
+fn encode(edit: &VersionEdit) -> Result<Vec<u8>> {
+    let payload = edit.encode();
+    match VersionEdit::decode(&payload) {
+        Ok(again) if again == *edit => Ok(payload),
+        _ => Err(Error::new(ErrorKind::Corruption, "a version edit would not be read again")),
     }
 }
 

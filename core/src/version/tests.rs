@@ -321,6 +321,20 @@ fn a_failed_write_or_sync_ends_appending_and_a_new_manifest_goes_on() {
 }
 
 #[test]
+fn an_edit_that_nobody_could_read_again_is_refused_before_it_is_written() {
+    let disk = new_disk();
+    let mut player = Player::new(&disk);
+    player.step(Step::Create).unwrap();
+    let before = disk.total_bytes();
+    // The last key of the table is longer than any key may be.
+    let error = player.step(Step::Append(70_000)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert_eq!(disk.total_bytes(), before);
+    player.step(Step::Append(100)).unwrap();
+    assert_eq!(player.judge(&disk.crash_image(&CrashPolicy::DROP_ALL, 1)), Ok(0));
+}
+
+#[test]
 fn a_full_disk_refuses_to_grow_and_the_same_manifest_goes_on_when_there_is_room() {
     let disk = new_disk();
     let mut player = Player::new(&disk);

@@ -39,7 +39,7 @@ pub(crate) fn check_log(
             intact += 1;
             place += len;
         }
-        read(end - at)?;
+        read(end.min(segment.identity().size_bytes).saturating_sub(at))?;
         if header.first_seqno.saturating_add(u64::from(header.count)) > upto {
             return Ok(intact);
         }

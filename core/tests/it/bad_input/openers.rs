@@ -70,7 +70,16 @@ fn strangers_in_the_directory() {
     remove_file(&path.join("thesis.txt"));
     sample(&path);
     // Some of them look almost like files of a database.
-    let names = ["thesis.txt", "7.table", "000007.sst", "CURRENT.bak", "MANIFEST-1", "lock"];
+    let names = [
+        "thesis.txt",
+        "7.table",
+        "000007.sst",
+        "CURRENT.bak",
+        "MANIFEST-1",
+        "lock",
+        "36028797018963968.table",
+        "18446744073709551600.vlog",
+    ];
     for name in names {
         write_file(path.join(name), name.as_bytes());
     }
