@@ -277,7 +277,8 @@ impl Engine {
             if retain.keep(iter.seqno(), iter.kind()) {
                 copy_entry(source, &retain, &mut writer, base, plan.bottom)?;
             } else if iter.kind() == Kind::Pointer {
-                dropped.note(iter.key(), iter.value())?;
+                let noted = dropped.note(iter.key(), iter.value());
+                noted.map_err(|error| iter.blame(error))?;
             }
             merge.advance()?;
         }
@@ -375,5 +376,96 @@ impl Engine {
     pub(crate) fn wants_compaction(&self) -> bool {
         let version = Arc::clone(&self.view.load().version);
         (version.runs.len() > 1 || version.old_bytes() > 0) && !self.closed.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::sim::SimDisk;
+    use crate::options::Options;
+    use crate::table::hostile::mend;
+    use std::ops::Bound;
+    use std::path::PathBuf;
+
+    const PATH: &str = "/db";
+
+    /// A closed database with one table, of these keys and values, that was changed before its
+    /// checksums were made right again; and the table's path.
+    fn forged(entries: &[(&[u8], &[u8])], change: impl FnOnce(&mut [u8])) -> (SimDisk, PathBuf) {
+        let disk = SimDisk::new();
+        let db = disk.open_db(PATH, &Options::new()).unwrap();
+        for (key, value) in entries {
+            db.put(key, value).unwrap();
+        }
+        db.flush().unwrap();
+        db.close().unwrap();
+        let paths = disk.files().into_iter().map(|(path, _)| path);
+        let tables: Vec<_> =
+            paths.filter(|path| path.extension().is_some_and(|e| e == "table")).collect();
+        let [path] = &tables[..] else { panic!("{tables:?}") };
+        let mut bytes = disk.read_file(path).unwrap();
+        change(&mut bytes);
+        mend(&mut bytes);
+        disk.overwrite(path, 0, &bytes).unwrap();
+        (disk, path.clone())
+    }
+
+    /// What a compaction says after a put of a key.
+    fn compact(disk: &SimDisk, key: &[u8]) -> Result<()> {
+        let db = disk.open_db(PATH, &Options::new()).unwrap();
+        db.put(key, b"new").unwrap();
+        db.compact(Bound::Unbounded, Bound::Unbounded)
+    }
+
+    fn find(bytes: &[u8], what: &[u8]) -> usize {
+        bytes.windows(what.len()).position(|window| window == what).unwrap()
+    }
+
+    #[test]
+    fn a_table_whose_entries_are_out_of_order_is_not_merged_and_is_named() {
+        let entries: [(&[u8], &[u8]); 3] =
+            [(b"key-a", b"value of a"), (b"key-c", b"value of c"), (b"key-e", b"value of e")];
+        for (last, in_order) in [(b'd', true), (b'f', false), (b'a', false)] {
+            let (disk, path) = forged(&entries, |bytes| {
+                // The block has what the keys share once, and of each key its last byte.
+                let at = find(bytes, b"value of c") - 1;
+                assert_eq!(bytes[at], b'c');
+                bytes[at] = last;
+            });
+            let result = compact(&disk, b"other");
+            if in_order {
+                result.unwrap();
+                continue;
+            }
+            let error = result.unwrap_err();
+            let found = (error.kind(), error.message(), error.path(), error.offset());
+            let what = "entries are out of order";
+            assert_eq!(found, (ErrorKind::Corruption, what, Some(&*path), Some(0)));
+        }
+    }
+
+    #[test]
+    fn a_pointer_to_nowhere_is_refused_by_the_compaction_that_drops_it() {
+        let entries: [(&[u8], &[u8]); 1] = [(b"key", &[7; 5000])];
+        for forge in [false, true] {
+            let (disk, path) = forged(&entries, |bytes| {
+                // The key, then the segment's number and the offset in it.
+                let offset = find(bytes, b"key") + 3 + 8;
+                assert_ne!(bytes[offset..offset + 4], [0; 4]);
+                if forge {
+                    bytes[offset..offset + 4].fill(0);
+                }
+            });
+            let result = compact(&disk, b"key");
+            if !forge {
+                result.unwrap();
+                continue;
+            }
+            let error = result.unwrap_err();
+            let what = "a value pointer in a table is none";
+            assert_eq!((error.kind(), error.message()), (ErrorKind::Corruption, what));
+            assert_eq!((error.path(), error.offset().is_some()), (Some(&*path), true), "{error}");
+        }
     }
 }

@@ -40,3 +40,24 @@ impl Dropped {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_pointer_is_refused_and_nothing_is_noted() {
+        let right = ValuePointer { segment: 3, offset: 64, len: 100 }.encode();
+        // No value is at the start of a segment.
+        let nowhere = [&right[..8], &[0; 4], &right[12..]].concat();
+        let mut dropped = Dropped::default();
+        for wrong in [&nowhere[..], &right[..15], &[]] {
+            let error = dropped.note(b"key", wrong).unwrap_err();
+            let what = "a value pointer in a table is none";
+            assert_eq!((error.kind(), error.message()), (ErrorKind::Corruption, what));
+        }
+        assert!(dropped.segments.is_empty());
+        dropped.note(b"key", &right).unwrap();
+        assert_eq!(dropped.segments[&3], (vec![8], record_len(3, 100)));
+    }
+}

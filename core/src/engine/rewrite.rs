@@ -95,3 +95,86 @@ impl Moved {
         obsolete::discard_segment(env, self.identity.file);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::filename::FileName;
+    use crate::fs::sim::SimDisk;
+    use crate::options::Options;
+    use crate::version::{self, Manifest};
+    use crate::vlog::record_len;
+    use std::ops::Bound;
+    use std::path::Path;
+
+    const PATH: &str = "/db";
+
+    fn key(number: u32) -> Vec<u8> {
+        format!("key{number:03}").into_bytes()
+    }
+
+    /// A closed database with a segment of 40 separated values, of which half are dead.
+    fn sample() -> SimDisk {
+        let disk = SimDisk::new();
+        let db = disk.open_db(PATH, &options()).unwrap();
+        for (numbers, byte) in [(0..40, 1), (0..20, 2)] {
+            for number in numbers {
+                db.put(&key(number), &[byte; 2000]).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+        db.close().unwrap();
+        disk
+    }
+
+    /// Nothing is collected unless it is asked for.
+    fn options() -> Options {
+        Options::new().space_amplification_percent(900)
+    }
+
+    #[test]
+    fn a_segment_with_other_live_values_than_recorded_is_not_moved_and_is_named() {
+        let changes: [Option<fn(&mut SegmentMeta)>; 4] = [
+            None,
+            Some(|meta| meta.values.count += 1),
+            Some(|meta| meta.values.bytes += 16),
+            Some(|meta| meta.values.count -= 1),
+        ];
+        for change in changes {
+            let disk = sample();
+            let mut state = version::load(&disk, Path::new(PATH)).unwrap().unwrap().state;
+            let worn = |meta: &&mut SegmentMeta| meta.dead.count() == 20;
+            let meta = state.segments.values_mut().find(worn).unwrap();
+            let (id, file) = (meta.id, meta.file);
+            let path = FileName::Segment(file).path(Path::new(PATH));
+            if let Some(change) = change {
+                change(meta);
+                let number = state.next_file;
+                state.next_file += 1;
+                Manifest::create(&disk, Path::new(PATH), number, &state).unwrap();
+            }
+            let db = disk.open_db(PATH, &options()).unwrap();
+            let collected = db.gc();
+            if change.is_some() {
+                let error = collected.unwrap_err();
+                let found = (error.kind(), error.path(), error.offset());
+                assert_eq!(found, (ErrorKind::Corruption, Some(&*path), Some(0)));
+                // A key has one byte for its keyspace.
+                let copied = (20u64, 20 * record_len(key(0).len() + 1, 2000));
+                let what = format!("{copied:?} live values are here, not those recorded");
+                assert_eq!(error.message(), what);
+            } else {
+                collected.unwrap();
+            }
+            for number in 0..40 {
+                let byte = if number < 20 { 2 } else { 1 };
+                assert_eq!(db.get(&key(number)).unwrap().as_deref(), Some(&[byte; 2000][..]));
+            }
+            db.close().unwrap();
+            let state = version::load(&disk, Path::new(PATH)).unwrap().unwrap().state;
+            assert_eq!(state.segments[&id].file == file, change.is_some(), "whether it has moved");
+        }
+    }
+}

@@ -402,3 +402,70 @@ fn locator_checksums(locator: &[u8], salt: u64, start: usize) -> Vec<u8> {
     let sums = pages.map(|(page, bytes)| checksum64(bytes, page_seed(salt, start + page * PAGE)));
     sums.flat_map(u64::to_le_bytes).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::sim::SimDisk;
+    use crate::fs::{Access, FileSystem, OsFileSystem};
+    use std::path::Path;
+
+    const PATH: &str = "/000007.table";
+
+    fn start() -> TableBuilder {
+        let codec = Codec { compression: Compression::None, level: 3 };
+        let params = TableParams { number: 7, hash_seed: 5, seqno_base: 1, codec };
+        TableBuilder::new(SimDisk::new().create(Path::new(PATH)).unwrap(), params)
+    }
+
+    fn put(builder: &mut TableBuilder, key: &[u8], value: &[u8]) -> Result<bool> {
+        builder.add(key, 1, 2, Kind::Put, value)
+    }
+
+    /// Misuse that says this of the table.
+    #[track_caller]
+    fn says<T>(result: Result<T>, what: &str) {
+        let Err(error) = result else { panic!("nothing is refused") };
+        let message = format!("{PATH}: {what}");
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Misuse, &message[..]));
+    }
+
+    #[test]
+    fn what_only_the_log_has_and_pointers_that_are_none_are_refused() {
+        let value = ValuePointer { segment: 3, offset: 8, len: 9 }.encode();
+        start().add(b"a", 1, 2, Kind::Pointer, &value).unwrap();
+        says(start().add(b"a", 1, 2, Kind::Packed, &value), "record of the log in a table");
+        let pointer = |value: &[u8]| start().add(b"a", 1, 2, Kind::Pointer, value);
+        says(pointer(&value[..15]), "pointer of a wrong length");
+    }
+
+    #[test]
+    fn a_table_with_as_many_cells_as_can_be_counted_takes_no_block_more() {
+        let with_cells = |cells: u32| {
+            let mut builder = start();
+            assert!(builder.index.add(b"a", u64::from(cells)));
+            builder
+        };
+        let mut builder = with_cells(u32::MAX - 1);
+        put(&mut builder, b"b", b"small").unwrap();
+        builder.finish().unwrap();
+        let mut builder = with_cells(u32::MAX);
+        put(&mut builder, b"b", b"small").unwrap();
+        says(builder.finish(), "too many blocks");
+        // Of an entry that needs nine cells of its own only eight are left.
+        let large = vec![1; 70_000];
+        put(&mut with_cells(u32::MAX - 9), b"b", &large).unwrap();
+        says(put(&mut with_cells(u32::MAX - 8), b"b", &large), "too many blocks");
+    }
+
+    #[test]
+    fn a_value_of_four_gib_is_too_long() {
+        // A hole in a file: no byte of it is looked at.
+        let (dir, len) = (tempfile::tempdir().unwrap(), 1 << 32);
+        let file = OsFileSystem.create(&dir.path().join("hole")).unwrap();
+        file.write_at(&[0], len - 1).unwrap();
+        let hole = file.map(len as usize, Access::Random).unwrap();
+        let value = hole.get(0, len as usize).unwrap();
+        says(put(&mut start(), b"a", value), "value too long");
+    }
+}

@@ -4,6 +4,7 @@ mod compressed;
 mod damage;
 pub(crate) mod documented;
 mod model;
+mod refused;
 mod shapes;
 
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@ mod crashes;
 mod damage;
 pub(crate) mod documented;
 mod faults;
+mod refused;
 mod roundtrip;
 
 use std::path::{Path, PathBuf};

@@ -3,9 +3,11 @@
 use super::super::layout::{encode_current, record_len};
 use super::super::manifest::Manifest;
 use super::super::samples::{self, table};
+use super::super::wreck::load_wreck;
 use super::*;
 use crate::error::ErrorKind;
 use crate::fs::OsFileSystem;
+use crate::fs::sim::SimDisk;
 
 const NUMBER: FileNumber = 100;
 
@@ -254,6 +256,57 @@ fn an_edit_with_a_right_checksum_is_still_not_trusted() {
     let error = corruption(&bytes, &"a count of one number");
     assert_eq!(error.offset(), Some(payload as u64));
     assert_eq!(error.message(), "version edit with a bad count");
+}
+
+#[test]
+fn a_header_that_says_another_length_is_refused() {
+    let mut bytes = sample(&[10]).bytes;
+    bytes[12..16].copy_from_slice(&64u32.to_le_bytes());
+    let checksum = crate::checksum::checksum64(&bytes[..48], 0x6d61_6e69_6665_7374);
+    bytes[48..56].copy_from_slice(&checksum.to_le_bytes());
+    let error = corruption(&bytes, &"a header of 64 bytes");
+    assert_eq!(error.offset(), Some(12));
+    assert_eq!(error.message(), "the manifest's header has a wrong length");
+}
+
+#[test]
+fn a_file_can_only_be_said_to_grow() {
+    let sample = sample(&[10, 3]);
+    let (start, end) = (sample.ends[1], sample.ends[2]);
+    let (header, salt) = Header::decode(Path::new("x"), &sample.bytes).unwrap();
+    let chain = u64::from_le_bytes(*sample.bytes[start..].first_chunk().unwrap());
+    let grown = |payload: &[u8]| {
+        let mut record = Vec::new();
+        let grow = (RecordKind::Grow, payload);
+        Record::put(&mut record, salt, end as u64, chain, grow).unwrap();
+        let mut bytes = unconfirmed(&sample);
+        bytes[end..end + record.len()].copy_from_slice(&record);
+        bytes
+    };
+    let size = header.size_bytes;
+    let mut longer = grown(&(size + 4096).to_le_bytes());
+    longer.resize(size as usize + 4096, 0);
+    assert_eq!(replay(&longer).unwrap(), *sample.states.last().unwrap());
+    for payload in [&size.to_le_bytes()[..], &(size - 1).to_le_bytes(), &[1, 2, 3], &[0xff; 9]] {
+        let error = corruption(&grown(payload), &payload);
+        assert_eq!(error.offset(), Some((end + RECORD_HEADER_LEN) as u64));
+        assert_eq!(error.message(), "an impossible size");
+    }
+}
+
+#[test]
+fn what_is_saved_of_a_manifest_leaves_out_an_edit_that_is_none() {
+    let sample = sample(&[10, 3]);
+    let (start, dir) = (sample.ends[1], Path::new("/db"));
+    let mut bytes = unconfirmed(&sample);
+    bytes[start + RECORD_HEADER_LEN] = 9;
+    mend(&mut bytes, start);
+    let disk = SimDisk::new();
+    disk.create_dir(dir).unwrap();
+    disk.write_file(FileName::Manifest(NUMBER).path(dir), &bytes).unwrap();
+    let wreck = load_wreck(&disk, dir).unwrap();
+    let lost: Vec<_> = wreck.lost.iter().map(|error| (error.offset(), error.message())).collect();
+    assert!(lost.contains(&(Some(start as u64), "no edit")), "{lost:?}");
 }
 
 #[test]
