@@ -10,7 +10,7 @@ use super::run_cursor::RunCursor;
 use super::view::{MemPart, View};
 use crate::buffer::{Bytes, SharedBytes};
 use crate::error::Result;
-use crate::iter::{Cursor, Merge, head_of};
+use crate::iter::{Cursor, Merge, wide_head_of};
 use crate::key::LookupKey;
 use crate::memtable::MemScan;
 use crate::types::{Kind, SeqNo};
@@ -23,9 +23,9 @@ pub(crate) struct TreeCursor {
     lower: LookupKey,
     /// Encoded, exclusive.
     upper: LookupKey,
-    /// First eight bytes of the bounds, which decide for nearly every key.
-    lower_head: u64,
-    upper_head: u64,
+    /// First sixteen bytes of the bounds, which decide for nearly every key.
+    lower_head: u128,
+    upper_head: u128,
     forward: bool,
     valid: bool,
     /// The key being left behind.
@@ -54,7 +54,7 @@ impl TreeCursor {
             }
         }
         let merge = Merge::new(children);
-        let (lower_head, upper_head) = (head_of(from), head_of(to));
+        let (lower_head, upper_head) = (wide_head_of(from), wide_head_of(to));
         TreeCursor {
             view,
             merge,
@@ -229,6 +229,12 @@ impl Child {
 }
 
 impl Cursor for Child {
+    #[inline]
+    fn prepare(&mut self, key: &[u8], forward: bool) {
+        if let Child::Run(child) = self {
+            child.prepare(key, forward);
+        }
+    }
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         match self {
             Child::Mem(child) => {

@@ -119,10 +119,29 @@ impl RunCursor {
         Ok(self.iter.as_mut())
     }
 
+    /// The table that a seek to `key`, or before it, begins with; beyond the last, there is none.
+    fn table_of(&self, key: &[u8], forward: bool) -> Option<usize> {
+        let run = &self.view.version.runs[self.run];
+        if forward {
+            return Some(run.position(key));
+        }
+        run.tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key).checked_sub(1)
+    }
+
+    /// See [`Cursor::prepare`](crate::iter::Cursor::prepare).
+    pub(super) fn prepare(&mut self, key: &[u8], forward: bool) {
+        if let Some(index) = self.table_of(key, forward)
+            && let Ok(Some(iter)) = self.open(index)
+        {
+            iter.prepare(key);
+        }
+    }
+
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.ahead.set(Ahead::NOTHING);
-        let index = self.view.version.runs[self.run].position(key);
-        if let Some(iter) = self.open(index)? {
+        if let Some(index) = self.table_of(key, true)
+            && let Some(iter) = self.open(index)?
+        {
             iter.seek(key)?;
         }
         self.settle_forward()
@@ -130,9 +149,7 @@ impl RunCursor {
 
     pub(super) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.ahead.set(Ahead::NOTHING);
-        let tables = &self.view.version.runs[self.run].tables;
-        let after = tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key);
-        let Some(index) = after.checked_sub(1) else {
+        let Some(index) = self.table_of(key, false) else {
             self.iter = None;
             return Ok(());
         };

@@ -11,18 +11,18 @@ use crate::error::Result;
 
 /// Several cursors as one.
 ///
-/// The heap holds the valid children, the current one on top. Eight bytes of each child's key are
-/// kept beside it, so most comparisons touch no key.
+/// The heap holds the valid children, the current one on top. Sixteen bytes of each child's key
+/// are kept beside it, so most comparisons touch no key.
 pub(crate) struct Merge<C> {
     children: Vec<C>,
     heap: Vec<Head>,
     forward: bool,
 }
 
-/// A valid child and the first eight bytes of its key.
+/// A valid child and the first sixteen bytes of its key.
 #[derive(Clone, Copy)]
 struct Head {
-    head: u64,
+    head: u128,
     child: u32,
 }
 
@@ -38,6 +38,19 @@ pub(crate) fn head_of(key: &[u8]) -> u64 {
             u64::from_be_bytes(head)
         }
     }
+}
+
+/// As head_of, the first sixteen bytes.
+#[inline]
+pub(crate) fn wide_head_of(key: &[u8]) -> u128 {
+    if let Some(head) = key.first_chunk::<16>() {
+        return u128::from_be_bytes(*head);
+    }
+    let front = u128::from(head_of(key)) << 64;
+    // From eight bytes on, the last eight: those of them that are in front as well say the same.
+    key.last_chunk().map_or(front, |last| {
+        front | u128::from(u64::from_be_bytes(*last)) << (8 * (16 - key.len()))
+    })
 }
 
 impl<C: Cursor> Merge<C> {
@@ -56,9 +69,9 @@ impl<C: Cursor> Merge<C> {
         &self.children[self.heap[0].child as usize]
     }
 
-    /// The first eight bytes of the current key; see [`head_of`].
+    /// The first sixteen bytes of the current key; see [`wide_head_of`].
     #[inline]
-    pub(crate) fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u128 {
         self.heap[0].head
     }
 
@@ -88,7 +101,7 @@ impl<C: Cursor> Merge<C> {
     /// To the first entry whose key is at least `key`.
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.forward = true;
-        self.heap.clear();
+        self.begin_seek(key);
         for child in &mut self.children {
             child.seek(key)?;
         }
@@ -99,12 +112,22 @@ impl<C: Cursor> Merge<C> {
     /// To the last key below `key`; from here on the merge goes back.
     pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.forward = false;
-        self.heap.clear();
+        self.begin_seek(key);
         for child in &mut self.children {
             child.seek_before(key)?;
         }
         self.build();
         Ok(())
+    }
+
+    /// Forgets where it was. What several children read first in a seek comes at the same time.
+    fn begin_seek(&mut self, key: &[u8]) {
+        self.heap.clear();
+        if self.children.len() > 1 {
+            for child in &mut self.children {
+                child.prepare(key, self.forward);
+            }
+        }
     }
 
     /// One entry onward in the direction of the last seek.
@@ -118,7 +141,7 @@ impl<C: Cursor> Merge<C> {
             return Err(error);
         }
         if child.valid() {
-            self.heap[0].head = head_of(child.key());
+            self.heap[0].head = wide_head_of(child.key());
         } else {
             self.heap.swap_remove(0);
         }
@@ -131,7 +154,7 @@ impl<C: Cursor> Merge<C> {
     fn build(&mut self) {
         for (index, child) in self.children.iter().enumerate() {
             if child.valid() {
-                self.heap.push(Head { head: head_of(child.key()), child: index as u32 });
+                self.heap.push(Head { head: wide_head_of(child.key()), child: index as u32 });
             }
         }
         for position in (0..self.heap.len() / 2).rev() {
@@ -145,7 +168,7 @@ impl<C: Cursor> Merge<C> {
         if a.head != b.head { (a.head < b.head) == self.forward } else { self.before_alike(a, b) }
     }
 
-    /// As before, where the first eight bytes do not tell.
+    /// As before, where the first sixteen bytes do not tell.
     #[inline(never)]
     fn before_alike(&self, a: Head, b: Head) -> bool {
         let key = |head: Head| self.children[head.child as usize].key();
@@ -220,8 +243,8 @@ mod tests {
             let mut keys = Vec::new();
             for _ in 0..index * 20 {
                 seed = crate::checksum::mix64(seed, 7);
-                let len = (seed % 12) as usize;
-                keys.push(seed.to_be_bytes().repeat(2)[..len].to_vec());
+                let len = (seed % 24) as usize;
+                keys.push(seed.to_be_bytes().repeat(3)[..len].to_vec());
                 keys.last_mut().unwrap().iter_mut().for_each(|byte| *byte %= 3);
             }
             keys.sort();
@@ -257,6 +280,22 @@ mod tests {
             merge.seek_before(probe).unwrap();
             let expected = all.iter().rfind(|key| *key < probe);
             assert_eq!(merge.valid().then(|| merge.key()), expected.map(Vec::as_slice));
+        }
+    }
+
+    #[test]
+    fn heads_are_the_first_bytes_and_order_as_keys_do() {
+        let (_, mut keys) = sources();
+        keys.extend((0..40).map(|len| vec![0; len]));
+        keys.extend((0..40).map(|len| vec![255; len]));
+        for key in &keys {
+            let mut padded = key.clone();
+            padded.resize(key.len().max(16), 0);
+            assert_eq!(wide_head_of(key).to_be_bytes(), padded[..16], "{key:?}");
+            for other in &keys {
+                let order = wide_head_of(key).cmp(&wide_head_of(other));
+                assert!(order.is_eq() || order == key.cmp(other), "{key:?} {other:?}");
+            }
         }
     }
 

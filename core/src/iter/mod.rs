@@ -3,7 +3,7 @@
 
 mod merge;
 
-pub(crate) use merge::{Merge, head_of};
+pub(crate) use merge::{Merge, head_of, wide_head_of};
 
 use crate::error::Result;
 
@@ -13,6 +13,11 @@ use crate::error::Result;
 /// and only a seek makes it valid again. `key` may be asked only of a valid cursor. A source may
 /// hold several entries of one key; they follow each other, newest first.
 pub(crate) trait Cursor {
+    /// Asks for the memory that a seek to `key`, or before it, reads first, and may note what it has
+    /// found out: next comes that seek, or an error, and with it another prepare. What is wrong
+    /// with the source the seek itself tells.
+    #[inline]
+    fn prepare(&mut self, _key: &[u8], _forward: bool) {}
     /// To the first entry whose key is at least `key`.
     fn seek(&mut self, key: &[u8]) -> Result<()>;
     /// To an entry of the last key below `key`.

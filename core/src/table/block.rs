@@ -25,6 +25,9 @@ pub(super) const LONG_VALUE: usize = 2047;
 /// Cache lines that a seek asks for at once; a cursor asks for more as it goes.
 const PREFETCHED_LINES: usize = 6;
 
+/// A search among entries whose hints are equal asks for those of so many steps at once.
+const STEPS_AHEAD: u32 = 3;
+
 /// A block, its header taken apart.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
@@ -283,8 +286,16 @@ impl<'a> Block<'a> {
             Ordering::Equal => {}
         }
         let (mut low, mut high) = self.narrow(rest)?;
-        self.prefetch_entries(low);
+        let wide = high - low > 2;
+        if !wide {
+            self.prefetch_entries(low);
+        }
+        let mut steps = 0u32;
         while low < high {
+            if wide && steps.is_multiple_of(STEPS_AHEAD) {
+                self.prefetch_middles(low, high, STEPS_AHEAD);
+            }
+            steps += 1;
             let middle = low + (high - low) / 2;
             let entry = self.entry(middle)?;
             if entry.suffix.cmp(rest).then(delta.cmp(&entry.delta)).is_lt() {
@@ -293,7 +304,21 @@ impl<'a> Block<'a> {
                 high = middle;
             }
         }
+        if wide {
+            self.prefetch_entries(low);
+        }
         Some(low)
+    }
+
+    /// Starts to load every entry that so many steps of a search in a range may compare.
+    fn prefetch_middles(&self, low: usize, high: usize, steps: u32) {
+        if low < high && steps > 0 {
+            let middle = low + (high - low) / 2;
+            let offset = self.shape.entry_offset(self.bytes, middle).unwrap_or(0);
+            prefetch(self.bytes.as_ptr().wrapping_add(offset));
+            self.prefetch_middles(low, middle, steps - 1);
+            self.prefetch_middles(middle + 1, high, steps - 1);
+        }
     }
 
     /// Starts to load some entries from this index on, for who reads on after a seek.
