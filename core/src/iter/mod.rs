@@ -13,8 +13,8 @@ use crate::error::Result;
 /// and only a seek makes it valid again. `key` may be asked only of a valid cursor. A source may
 /// hold several entries of one key; they follow each other, newest first.
 pub(crate) trait Cursor {
-    /// Asks for the memory that a seek to `key`, or before it, reads first, and may note what it has
-    /// found out: next comes that seek, or an error, and with it another prepare. What is wrong
+    /// Asks for the memory that a seek to `key`, or before it, reads first. The source may note
+    /// what it has found out: that seek comes next, or none before another prepare. What is wrong
     /// with the source the seek itself tells.
     #[inline]
     fn prepare(&mut self, _key: &[u8], _forward: bool) {}
