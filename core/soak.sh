@@ -29,7 +29,7 @@ run() {
     *) echo "soak: no run is called $1; there are: $NAMES" >&2; return 2 ;;
     esac
 }
-FIGURES='^ok\.|^damage:|states|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|execs|test result: .* [1-9][0-9]* passed'
+FIGURES='^ok\.|^damage:|states|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|left out|^[a-z]+ +[0-9]+ +([0-9]+|failed)$|test result: .* [1-9][0-9]* passed'
 
 failed=0
 declare -a rows
@@ -39,7 +39,7 @@ for name in ${*:-$NAMES}; do
     start=$SECONDS
     run "$name" >"$log" 2>&1 && result=passed || { result=FAILED; failed=1; }
     rows+=("$(printf '%-14s %-7s %6d s' "$name" "$result" $((SECONDS - start)))")
-    while read -r line; do rows+=("    $line"); done < <(grep -E "$FIGURES" "$log" | tail -12)
+    while read -r line; do rows+=("    $line"); done < <(grep -E "$FIGURES" "$log" | tail -20)
 done
 printf '%s\n' "" "${rows[@]}"
 exit $failed

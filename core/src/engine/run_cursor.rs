@@ -119,7 +119,8 @@ impl RunCursor {
         Ok(self.iter.as_mut())
     }
 
-    /// The table that a seek to `key`, or before it, begins with; beyond the last, there is none.
+    /// The table that a seek to `key`, or before it, begins with: going on, beyond the last where
+    /// all keys are smaller; going back, none where none is.
     fn table_of(&self, key: &[u8], forward: bool) -> Option<usize> {
         let run = &self.view.version.runs[self.run];
         if forward {
