@@ -119,30 +119,27 @@ impl RunCursor {
         Ok(self.iter.as_mut())
     }
 
-    /// The table that a seek to `key`, or before it, begins with: going on, beyond the last where
-    /// all keys are smaller; going back, none where none is.
-    fn table_of(&self, key: &[u8], forward: bool) -> Option<usize> {
+    /// The table that a seek to `key`, or before it, begins with; where there is none, the number
+    /// of tables.
+    fn table_of(&self, key: &[u8], forward: bool) -> usize {
         let run = &self.view.version.runs[self.run];
         if forward {
-            return Some(run.position(key));
+            return run.position(key);
         }
-        run.tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key).checked_sub(1)
+        let after = run.tables.partition_point(|(meta, _)| meta.smallest.as_slice() < key);
+        after.checked_sub(1).unwrap_or(run.tables.len())
     }
 
     /// See [`Cursor::prepare`](crate::iter::Cursor::prepare).
     pub(super) fn prepare(&mut self, key: &[u8], forward: bool) {
-        if let Some(index) = self.table_of(key, forward)
-            && let Ok(Some(iter)) = self.open(index)
-        {
+        if let Ok(Some(iter)) = self.open(self.table_of(key, forward)) {
             iter.prepare(key);
         }
     }
 
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.ahead.set(Ahead::NOTHING);
-        if let Some(index) = self.table_of(key, true)
-            && let Some(iter) = self.open(index)?
-        {
+        if let Some(iter) = self.open(self.table_of(key, true))? {
             iter.seek(key)?;
         }
         self.settle_forward()
@@ -150,11 +147,7 @@ impl RunCursor {
 
     pub(super) fn seek_before(&mut self, key: &[u8]) -> Result<()> {
         self.ahead.set(Ahead::NOTHING);
-        let Some(index) = self.table_of(key, false) else {
-            self.iter = None;
-            return Ok(());
-        };
-        if let Some(iter) = self.open(index)? {
+        if let Some(iter) = self.open(self.table_of(key, false))? {
             iter.seek_before(key)?;
         }
         self.settle_backward()
