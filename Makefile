@@ -81,7 +81,7 @@ test-death-long: need-rust need-cc ## Kills and failing system calls: half an ho
 	    $(CARGO) test --package toykv-ffi --test death -- --nocapture --test-threads 1
 
 interleavings: need-rust ## The engine's threads under a scheduler that tries their interleavings
-	$(CARGO) test --package toykv --features shuttle --test interleavings
+	$(CARGO) test --package toykv --features shuttle --test interleavings -- --show-output
 
 # Rust's own library is built with the sanitizer too, or it would see only half of every lock.
 tsan: need-rust ## The tests of several threads under ThreadSanitizer (needs nightly Rust and rust-src)

@@ -26,7 +26,7 @@ use crate::value::Value;
 /// 65 535 bytes, values 0 to 4 294 967 295 bytes; keys order bytewise.
 #[derive(Clone)]
 pub struct Db {
-    handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
 }
 
 impl Db {

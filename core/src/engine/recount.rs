@@ -176,19 +176,25 @@ mod tests {
     /// What verify finds in the sample, all of whose files are right, when the manifest says
     /// something else; and whether reads notice.
     fn with_manifest(change: impl FnOnce(&SimDisk, &mut VersionState)) -> (DamageReport, bool) {
-        let disk = sample();
-        let mut state = state_of(&disk);
-        change(&disk, &mut state);
+        with_manifest_of(&sample(), change)
+    }
+
+    fn with_manifest_of(
+        disk: &SimDisk,
+        change: impl FnOnce(&SimDisk, &mut VersionState),
+    ) -> (DamageReport, bool) {
+        let mut state = state_of(disk);
+        change(disk, &mut state);
         let number = state.next_file;
         state.next_file += 1;
-        Manifest::create(&disk, Path::new(PATH), number, &state).unwrap();
+        Manifest::create(disk, Path::new(PATH), number, &state).unwrap();
         let read = |db: &Db| {
             let scan = db.scan(&ScanOptions::new())?;
             scan.collect::<Result<Vec<_>>>().map(|rows| rows.len())
         };
         let opened = disk.open_db(PATH, &Options::new().read_only(true));
         let works = opened.and_then(|db| read(&db)).is_ok();
-        (verify(&disk), works)
+        (verify(disk), works)
     }
 
     /// The one finding.
@@ -317,6 +323,41 @@ mod tests {
             with_manifest(|_, state| state.counts.values_mut().for_each(|keys| *keys += 1));
         assert!(works, "reads cannot notice");
         assert!(only(&report).what.contains("are counted"), "{report:?}");
+    }
+
+    #[test]
+    fn a_segment_that_tables_point_to_and_the_manifest_does_not_name_is_found() {
+        let mut gone = 0;
+        let (report, works) = with_manifest(|_, state| {
+            gone = worn(state).id;
+            state.segments.remove(&gone);
+        });
+        assert!(!works, "its values cannot be read");
+        let what = format!("points into segment {gone}, which is not live");
+        let finding = report.findings.iter().find(|finding| finding.what.contains(&what)).unwrap();
+        assert_eq!(finding.records, Some(1), "{finding:?}");
+        assert!(finding.first_key.is_some() && finding.path.ends_with("CURRENT"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_rewritten_segment_that_is_not_in_its_file_is_found() {
+        let disk = sample();
+        let db = disk.open_db(PATH, &Options::new()).unwrap();
+        db.gc().unwrap();
+        db.close().unwrap();
+        let (report, works) = with_manifest_of(&disk, |_, state| {
+            let rewritten = state.segments.values().find(|meta| meta.file != meta.id).unwrap().id;
+            let own = state.segments.remove(&rewritten).unwrap();
+            let free = |id: &SegmentId| {
+                !state.segments.contains_key(id) && state.tables().all(|table| table.number != *id)
+            };
+            let id = (1..).find(free).unwrap();
+            state.segments.insert(id, SegmentMeta { id, ..own });
+        });
+        assert!(!works, "the database is not opened");
+        let what = "a rewritten segment is not in its file";
+        let finding = report.findings.iter().find(|finding| finding.what.contains(what)).unwrap();
+        assert!(finding.path.to_str().unwrap().ends_with(".vlog"), "{finding:?}");
     }
 
     #[test]

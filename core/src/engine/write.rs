@@ -426,3 +426,35 @@ impl super::state::Env {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::WriteBatch;
+    use crate::fs::sim::SimDisk;
+    use crate::options::Options;
+
+    #[test]
+    fn writes_are_refused_when_sequence_numbers_are_used_up_and_reads_go_on() {
+        let options = Options::new().memtable_size_bytes(64 << 10).backlog_limit_bytes(1 << 20);
+        let db = SimDisk::new().open_db("/db", &options).unwrap();
+        db.put(b"first", b"1").unwrap();
+        let writer = db.handle.engine().writer().unwrap();
+        lock(writer).next_seqno = MAX_SEQNO;
+        assert_eq!(db.put(b"last", b"2").unwrap(), MAX_SEQNO);
+        let (mut two, mut large) = (WriteBatch::new(), WriteBatch::new());
+        two.put(b"third", b"3").unwrap();
+        two.delete(b"first").unwrap();
+        for number in 0..200u32 {
+            large.put(&number.to_be_bytes(), &[7; 1000]).unwrap();
+        }
+        for batch in [&two, &large] {
+            let error = db.write(batch).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+        assert_eq!(db.delete(b"first").unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(db.get(b"first").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(db.get(b"last").unwrap().as_deref(), Some(&b"2"[..]));
+        assert_eq!(db.len().unwrap(), 2);
+    }
+}

@@ -29,6 +29,7 @@ fn try_all(scenario: impl Fn(&SimDisk) + Send + Sync + Copy + 'static, tries: us
     let run = move || scenario(&SimDisk::new());
     Runner::new(RandomScheduler::new_from_seed(1, tries), config()).run(run);
     Runner::new(PctScheduler::new_from_seed(1, 3, tries), config()).run(run);
+    println!("interleavings: {tries} by each of two schedulers");
 }
 
 /// Right as the engine is, and found out with the mistake, in the directory of that name.

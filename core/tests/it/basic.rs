@@ -245,6 +245,24 @@ fn a_batch_that_two_threads_build_is_there_whole_and_its_last_entries_win() {
 }
 
 #[test]
+fn what_is_appended_to_a_batch_comes_after_it() {
+    let (mut first, mut second) = (WriteBatch::new(), WriteBatch::new());
+    first.put(b"a", b"1").unwrap();
+    first.put(b"b", b"1").unwrap();
+    second.delete(b"a").unwrap();
+    second.put(b"b", b"2").unwrap();
+    let before = first.size_bytes();
+    first.append(&second).unwrap();
+    assert_eq!((first.len(), second.len()), (4, 2));
+    assert_eq!(first.size_bytes(), before + second.size_bytes());
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(dir.path(), &small()).unwrap();
+    db.write(&first).unwrap();
+    assert_eq!(db.get(b"a").unwrap().as_deref(), None);
+    assert_eq!(db.get(b"b").unwrap().as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
 fn the_progress_callback_of_a_compaction_may_use_the_database() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(dir.path().join("db"), &small()).unwrap();

@@ -4,6 +4,8 @@
 //! Checks STICKY (after a failed append or sync nothing is acknowledged, and reads go on), SPACE
 //! (when the disk has room again writes go on), ACK and NOHOLE.
 
+mod calls;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -85,6 +87,18 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
 }
 
+/// An error must be of the kind that the failure asks for, and say which file it is about.
+fn check_error(errno: i32, error: &Error) -> Verdict {
+    let kind = match errno {
+        libc::ENOSPC | libc::EDQUOT => ErrorKind::DiskFull,
+        libc::EROFS => ErrorKind::ReadOnly,
+        _ => ErrorKind::Io,
+    };
+    let fits = [kind, ErrorKind::Poisoned].contains(&error.kind());
+    require(fits, || format!("{:?} instead of {kind:?}: {error}", error.kind()))?;
+    require(error.to_string().contains('/'), || format!("names no file: {error}"))
+}
+
 impl Work {
     fn new(disk: SimDisk, errno: i32) -> Work {
         Work {
@@ -96,16 +110,8 @@ impl Work {
         }
     }
 
-    /// An error must be of the kind that the failure asks for, and say which file it is about.
     fn expect(&self, error: &Error) -> Verdict {
-        let kind = match self.errno {
-            libc::ENOSPC | libc::EDQUOT => ErrorKind::DiskFull,
-            libc::EROFS => ErrorKind::ReadOnly,
-            _ => ErrorKind::Io,
-        };
-        let fits = [kind, ErrorKind::Poisoned].contains(&error.kind());
-        require(fits, || format!("{:?} instead of {kind:?}: {error}", error.kind()))?;
-        require(error.to_string().contains('/'), || format!("names no file: {error}"))
+        check_error(self.errno, error)
     }
 
     fn write(&mut self, commit: Commit, durability: Durability) -> Verdict {

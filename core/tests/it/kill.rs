@@ -252,6 +252,7 @@ fn kill_again_and_again(durability: &str, rounds: u64, most_operations: u64) {
         let options = options(durability_of(durability)).read_only(read_only);
         oracle.check(path, &options, acknowledged);
     }
+    println!("{rounds} kills at {durability}");
 }
 
 fn oracle_catches_up(oracle: &mut Oracle, count: u64) {

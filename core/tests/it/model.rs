@@ -36,6 +36,7 @@ fn check<T>(
     if let Err(failure) = result {
         panic!("{failure}");
     }
+    println!("model: {cases} cases of at most {most_operations} operations");
 }
 
 fn simulated(path: &str) -> Place {

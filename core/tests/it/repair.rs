@@ -62,6 +62,29 @@ fn an_intact_database_is_clean_and_is_saved_whole() {
     }
 }
 
+#[test]
+fn a_database_of_several_batches_on_real_files_is_clean_and_is_saved_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("db"), dir.path().join("saved"));
+    let expected: Map = (0..3000).map(|tag| (key_of(tag), value_of(tag, 1100))).collect();
+    let db = Db::open(&source, &options()).unwrap();
+    for (key, value) in &expected {
+        db.put(key, value).unwrap();
+    }
+    db.close().unwrap();
+    let report = Db::verify(&source, &mut go_on).unwrap();
+    assert!(report.is_clean(), "{:?}", report.findings);
+    let mut told = Vec::new();
+    let report = Db::salvage(&source, &target, &options(), &mut |progress| {
+        told.push((progress.done_bytes, progress.total_bytes));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(report.unwrap().records, expected.len() as u64);
+    assert!(told.is_sorted_by_key(|(done, _)| *done) && told.len() > 1, "{told:?}");
+    let saved = Db::open(&target, &options().create_if_missing(false)).unwrap();
+    assert!(read_all(&saved).unwrap() == expected);
+}
+
 /// What verify and salvage have to say after a damage; an error says what is wrong with it.
 fn judge(sample: &Sample, path: &Path, at: usize, bit: u64) -> Result<bool, String> {
     let disk = sample.disk();

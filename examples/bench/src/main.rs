@@ -135,9 +135,10 @@ struct Peers {
 
 #[derive(Debug, Args)]
 struct Report {
-    /// The file of JSON lines that `peers` wrote, with its journal beside it
-    #[arg(long, default_value = "target/bench/peers.jsonl")]
-    run: PathBuf,
+    /// The files of JSON lines that `peers` wrote, with their journals beside them; plots are of
+    /// the first
+    #[arg(long, value_delimiter = ',', default_value = "target/bench/peers.jsonl")]
+    run: Vec<PathBuf>,
     /// The folder of RESULTS.md and its plots
     #[arg(long, default_value = "examples/bench")]
     to: PathBuf,
@@ -171,7 +172,8 @@ fn main() -> ExitCode {
         None => quick(arguments.quick),
         Some(Command::Peers(arguments)) => peers(arguments),
         Some(Command::Report(arguments)) => {
-            results::write(&journal_of(&arguments.run), &arguments.to)
+            let journals: Vec<PathBuf> = arguments.run.iter().map(|run| journal_of(run)).collect();
+            results::write(&journals, &arguments.to)
         }
         Some(Command::Suite(child)) => suite(&child).inspect_err(|error| {
             // For the journal; stderr has it as well.

@@ -72,30 +72,51 @@ fn cell(figure: Option<&Figure>) -> String {
     format!("{}{star}", short(figure.median()))
 }
 
-fn sizes(lines: &[Line<'_>]) -> Vec<(&'static str, u64)> {
-    let mut groups = Vec::new();
-    for line in lines {
-        let group = (line.row.suite, line.row.entries);
-        if !groups.contains(&group) {
-            groups.push(group);
+/// The rows of one suite at one size, with the engines that have any of them.
+struct Table<'a> {
+    suite: &'static str,
+    entries: u64,
+    columns: Vec<&'a str>,
+    lines: Vec<Line<'a>>,
+}
+
+fn tables(report: &Report) -> Vec<Table<'_>> {
+    let columns = columns(report);
+    let mut tables: Vec<Table<'_>> = Vec::new();
+    for line in lines(report, &columns) {
+        let (suite, entries) = (line.row.suite, line.row.entries);
+        let known =
+            tables.iter_mut().find(|table| (table.suite, table.entries) == (suite, entries));
+        match known {
+            Some(table) => table.lines.push(line),
+            None => tables.push(Table { suite, entries, columns: Vec::new(), lines: vec![line] }),
         }
     }
-    groups
+    for Table { columns: shown, lines, .. } in &mut tables {
+        let takes_part: Vec<bool> = (0..columns.len())
+            .map(|at| lines.iter().any(|line| line.cells[at].is_some()))
+            .collect();
+        shown.extend(
+            columns.iter().zip(&takes_part).filter(|(_, takes)| **takes).map(|(name, _)| name),
+        );
+        for line in lines {
+            let mut takes = takes_part.iter();
+            line.cells.retain(|_| takes.next() == Some(&true));
+        }
+    }
+    tables
 }
 
 /// The table for a terminal.
 pub(crate) fn text(report: &Report) -> String {
-    let columns = columns(report);
-    let lines = lines(report, &columns);
     let mut out = String::new();
-    for (suite, entries) in sizes(&lines) {
+    for Table { suite, entries, columns, lines } in tables(report) {
         let _ = write!(out, "\n{suite}, {entries} entries\n{:<24}{:<14}", "row", "unit");
         for name in &columns {
             let _ = write!(out, "{name:>13}");
         }
         let _ = writeln!(out, "{:>8}  best peer", "ratio");
-        let group = |line: &&Line<'_>| (line.row.suite, line.row.entries) == (suite, entries);
-        for line in lines.iter().filter(group) {
+        for line in &lines {
             let _ = write!(out, "{:<24}{:<14}", line.row.row, line.row.unit);
             for figure in &line.cells {
                 let _ = write!(out, "{:>13}", cell(*figure));
@@ -109,10 +130,8 @@ pub(crate) fn text(report: &Report) -> String {
 
 /// The tables for RESULTS.md: the best of each row in bold, the widest spread beside them.
 pub(crate) fn markdown(report: &Report) -> String {
-    let columns = columns(report);
-    let lines = lines(report, &columns);
     let mut out = String::new();
-    for (suite, entries) in sizes(&lines) {
+    for Table { suite, entries, columns, lines } in tables(report) {
         let _ = writeln!(out, "\n### {suite}, {entries} entries\n");
         let _ = writeln!(
             out,
@@ -120,8 +139,7 @@ pub(crate) fn markdown(report: &Report) -> String {
             columns.join(" | "),
             "---:|".repeat(columns.len())
         );
-        let group = |line: &&Line<'_>| (line.row.suite, line.row.entries) == (suite, entries);
-        for line in lines.iter().filter(group) {
+        for line in &lines {
             let _ = writeln!(out, "{}", markdown_line(line));
         }
     }
@@ -176,6 +194,17 @@ mod tests {
         let line = table.lines().last().unwrap();
         assert_eq!(line, "| get | ops/s | **4.00M** | 2.00M | 1.00M* | 2.00 lmdb | 50 % |");
         assert!(text(&report).contains("2.00  lmdb"));
+    }
+
+    #[test]
+    fn a_table_has_only_the_engines_with_rows_in_it() {
+        let mut report = report();
+        let mut figure = report.figures()[1].clone();
+        (figure.suite, figure.row) = ("space", "size".into());
+        report.add(figure);
+        let table = markdown(&report);
+        assert!(table.contains("### space, 10 entries\n\n| row | unit | toykv | toykv / best"));
+        assert!(table.ends_with("| size | ops/s | **4.00M** |   | 50 % |\n"));
     }
 
     #[test]

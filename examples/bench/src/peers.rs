@@ -62,6 +62,8 @@ pub(crate) struct Point {
 pub(crate) struct Journal {
     /// How the run was made.
     pub(crate) head: String,
+    /// The arguments of each command that took part in it.
+    pub(crate) commands: Vec<String>,
     /// The figures of all rounds.
     pub(crate) report: Report,
     /// The points of the first round.
@@ -77,7 +79,22 @@ impl Run {
     /// What a run that goes on must have in common with the one that was interrupted.
     fn head(&self) -> String {
         let Run { scale, seconds, cache_bytes, options, .. } = self;
-        format!("scale {scale}, rows end after {seconds} s, caches {cache_bytes} bytes {options:?}")
+        let set = options.iter().map(|option| format!(", {option}")).collect::<String>();
+        format!("scale {scale}, rows end after {seconds} s, caches {cache_bytes} bytes{set}")
+    }
+
+    /// The arguments that ask for this run.
+    fn command(&self) -> String {
+        let Run { engines, suites, scale, seconds, rounds, cache_bytes, options, .. } = self;
+        let suites: Vec<&str> = suites.iter().map(|suite| suite.name()).collect();
+        let mut command = format!(
+            "--engines {} --suites {} --scale {scale} --seconds {seconds} --rounds {rounds} \
+             --cache-bytes {cache_bytes}",
+            engines.join(","),
+            suites.join(","),
+        );
+        options.iter().for_each(|option| command.push_str(&format!(" --set {option}")));
+        command
     }
 
     fn blocks(&self) -> Vec<(Suite, Block)> {
@@ -94,6 +111,12 @@ impl Run {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a result for people, not a file of the engine")]
+fn append(journal: &Path, text: &str) -> Result<()> {
+    let mut file = std::fs::OpenOptions::new().append(true).open(journal)?;
+    Ok(file.write_all(text.as_bytes())?)
+}
+
 /// Runs what the journal does not have yet.
 #[expect(clippy::disallowed_methods, reason = "a result for people, not a file of the engine")]
 pub(crate) fn run(run: &Run, resume: bool) -> Result<()> {
@@ -108,6 +131,9 @@ pub(crate) fn run(run: &Run, resume: bool) -> Result<()> {
         let text = "the interrupted run was made otherwise";
         return Err(format!("{text}: {}; this one: {}", journal.head, run.head()).into());
     }
+    if !journal.commands.contains(&run.command()) {
+        append(&run.journal, &format!("C\t{}\n", run.command()))?;
+    }
     let mut blocks = run.blocks();
     blocks.retain(|(_, block)| !journal.done.contains(block));
     // Hidden unless stderr is a terminal.
@@ -118,9 +144,7 @@ pub(crate) fn run(run: &Run, resume: bool) -> Result<()> {
         let Block { engine, round, .. } = &block;
         progress.set_message(format!("{} {engine}, round {}", suite.name(), round + 1));
         progress.tick();
-        let text = measure(run, &block)?;
-        let mut file = std::fs::OpenOptions::new().append(true).open(&run.journal)?;
-        file.write_all(text.as_bytes())?;
+        append(&run.journal, &measure(run, &block)?)?;
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -170,6 +194,7 @@ fn parse(text: &str) -> Result<Journal> {
         let parts: Vec<&str> = line.split('\t').collect();
         match parts[..] {
             ["H", head] => journal.head = head.to_string(),
+            ["C", command] => journal.commands.push(command.to_string()),
             ["B", suite, engine, round] => {
                 let suite = known(suite)?;
                 let new = Block { suite, engine: engine.into(), round: round.parse()? };
@@ -237,13 +262,16 @@ mod tests {
 
     #[test]
     fn a_journal_gathers_rounds_and_forgets_what_is_torn() {
-        let text = "H\tscale 1\n\
+        let text = "H\tscale 1\nC\t--scale 1\n\
             B\tmixed\ttoykv\t0\nS\tget\tops/s\tprocess\t10\t4\nP\tload\t1\t2\nE\n\
             B\tmixed\tlmdb\t0\nS\tget\tops/s\tprocess\t10\t2\nM\tdisk full\nF\tmixed lmdb: 1\n\
             B\tmixed\ttoykv\t1\nN\tno cgroup\nN\tno cgroup\n\
             S\tget\tops/s\tprocess\t10\t8\nP\tload\t1\t3\n";
         let journal = parse(text).unwrap();
-        assert_eq!(journal.head, "scale 1");
+        assert_eq!(
+            (&journal.head[..], &journal.commands[..]),
+            ("scale 1", &["--scale 1".into()][..])
+        );
         let figures = journal.report.figures();
         assert_eq!(figures.len(), 2);
         assert_eq!(figures[0].samples, [4.0, 8.0]);

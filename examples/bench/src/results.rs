@@ -1,7 +1,7 @@
-//! RESULTS.md: machine, versions, commands, tables and plots of a run, from its journal.
+//! RESULTS.md: machine, versions, commands, tables and plots of runs, from their journals.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::matrix::{self, Line};
@@ -22,10 +22,12 @@ const CRATES: [(&str, &str); 8] = [
 
 const LOCK: &str = include_str!("../../../Cargo.lock");
 
-/// Writes RESULTS.md and its plots into `to` from the journal of a run.
+/// Writes RESULTS.md into `to` from the journals of one or more runs, and plots of the first.
 #[expect(clippy::disallowed_methods, reason = "a result for people, not a file of the engine")]
-pub(crate) fn write(journal: &Path, to: &Path) -> Result<()> {
-    let journal = peers::read(journal)?;
+pub(crate) fn write(journals: &[PathBuf], to: &Path) -> Result<()> {
+    let journals: Vec<Journal> =
+        journals.iter().map(|path| peers::read(path)).collect::<Result<_>>()?;
+    let journal = journals.first().ok_or("no run to report")?;
     let plots = to.join("plots");
     std::fs::create_dir_all(&plots)?;
     let columns = matrix::columns(&journal.report);
@@ -51,19 +53,18 @@ pub(crate) fn write(journal: &Path, to: &Path) -> Result<()> {
         names.push("load".into());
     }
     let path = to.join("RESULTS.md");
-    std::fs::write(&path, text(&journal, &names)?)?;
+    std::fs::write(&path, text(&journals, &names)?)?;
     println!("{}", path.display());
     Ok(())
 }
 
-fn text(journal: &Journal, plots: &[String]) -> Result<String> {
+fn text(journals: &[Journal], plots: &[String]) -> Result<String> {
     let mut out = String::from("# Results of toykv-bench\n\n");
     let _ = writeln!(
         out,
         "Written by `make bench-report` after `make bench-peers`; README.md says what the rows are \
-         and how each engine is set.\n\n- machine: {}\n- run: {}\n- versions: {}",
+         and how each engine is set.\n\n- machine: {}\n- versions: {}",
         machine()?,
-        journal.head,
         versions()
     );
     out.push_str(
@@ -73,16 +74,22 @@ fn text(journal: &Journal, plots: &[String]) -> Result<String> {
          median). A star marks writes that survive nothing, not even the death of the process, \
          where toykv's survive it.\n",
     );
-    for note in &journal.notes {
-        let _ = writeln!(out, "\nNote: {note}");
+    for (index, journal) in journals.iter().enumerate() {
+        let _ = writeln!(out, "\n## Run {}: {}\n", index + 1, journal.head);
+        for command in &journal.commands {
+            let _ = writeln!(out, "- `make bench-peers BENCH_ARGS=\"{command}\"`");
+        }
+        for note in &journal.notes {
+            let _ = writeln!(out, "\nNote: {note}");
+        }
+        for failure in &journal.failures {
+            let _ = writeln!(out, "\nFailed: {failure}");
+        }
+        for name in plots.iter().filter(|_| index == 0) {
+            let _ = writeln!(out, "\n![{name}](plots/{name}.svg)");
+        }
+        out.push_str(&matrix::markdown(&journal.report));
     }
-    for failure in &journal.failures {
-        let _ = writeln!(out, "\nFailed: {failure}");
-    }
-    for name in plots {
-        let _ = writeln!(out, "\n![{name}](plots/{name}.svg)");
-    }
-    out.push_str(&matrix::markdown(&journal.report));
     Ok(out)
 }
 
@@ -161,10 +168,17 @@ mod tests {
         let failures = vec!["mixed sled: killed".to_string()];
         let mut journal = Journal::default();
         (journal.head, journal.report, journal.failures) = ("scale 1".into(), report, failures);
-        let text = text(&journal, &["mixed".into()]).unwrap();
-        for expected in ["- run: scale 1", "Failed: mixed sled: killed", "plots/mixed.svg"] {
+        journal.commands.push("--scale 1 --rounds 2".into());
+        let mut second = Journal::default();
+        second.head = "scale 2".into();
+        let text = text(&[journal, second], &["mixed".into()]).unwrap();
+        for expected in
+            ["## Run 1: scale 1", "BENCH_ARGS=\"--scale 1 --rounds 2\"", "## Run 2: scale 2"]
+        {
             assert!(text.contains(expected), "{expected}");
         }
+        assert!(text.contains("Failed: mixed sled: killed"));
+        assert_eq!(text.matches("plots/mixed.svg").count(), 1);
         assert!(text.contains("| get_present | ops/s | **1.00** |"));
     }
 }
