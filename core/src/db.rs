@@ -196,7 +196,8 @@ impl Db {
     }
 
     /// Flushes, then merges every run that has a key within the bounds into one, and waits. Needed
-    /// for nothing; it makes scans of the range as fast as they can be.
+    /// for nothing; it makes scans of the range as fast as they can be. Files that it has replaced
+    /// are gone when it returns, but for those that a snapshot, a scan or a value holds.
     pub fn compact(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<()> {
         self.compact_with(lower, upper, &mut |_| ControlFlow::Continue(()))
     }

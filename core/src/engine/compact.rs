@@ -116,7 +116,7 @@ impl Engine {
         let by_hand = ByHand::begin(self)?;
         let result = self.compact_range_alone(range, check);
         drop(by_hand);
-        obsolete::collect(self);
+        obsolete::collect_and_wait(self);
         match result.and_then(|()| self.rest_if_empty()) {
             Err(error) if error.kind() == ErrorKind::Cancelled && self.is_stopping() => {
                 Err(closed_error())

@@ -87,7 +87,10 @@ impl Engine {
             };
             match self.collect_files(&goal, &mut go_on) {
                 Ok(true) => {}
-                Ok(false) => return Ok(()),
+                Ok(false) => {
+                    obsolete::collect_and_wait(self);
+                    return Ok(());
+                }
                 Err(_) if lock(&self.shared).stop => return Err(closed_error()),
                 Err(error) => return Err(error),
             }

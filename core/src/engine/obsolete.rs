@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::state::{Engine, Env, lock};
+use super::hooks;
+use super::state::{Engine, Env, lock, wait};
 use crate::error::Result;
 use crate::filename::FileName;
 use crate::fs::{DirEntry, FileSystem, PathKind};
@@ -24,10 +25,26 @@ pub(crate) fn collect(engine: &Engine) {
         let mut shared = lock(&engine.shared);
         ready.extend(shared.obsolete.extract_if(.., |file| Arc::strong_count(&file.pin) == 1));
         engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
+        if ready.is_empty() {
+            return;
+        }
+        shared.deleting += 1;
     }
+    hooks::reach(&engine.env.dir, "obsolete: chosen");
     for file in ready {
         drop(file.pin);
         let _ = engine.env.fs.remove_file(&file.path);
+    }
+    lock(&engine.shared).deleting -= 1;
+    engine.done.notify_all();
+}
+
+/// The same, and waits for the files that other threads are deleting.
+pub(crate) fn collect_and_wait(engine: &Engine) {
+    collect(engine);
+    let mut shared = lock(&engine.shared);
+    while shared.deleting > 0 && !hooks::planted(&engine.env.dir, "deletions go on") {
+        shared = wait(&engine.done, shared);
     }
 }
 

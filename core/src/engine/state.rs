@@ -189,6 +189,8 @@ pub(crate) struct Shared {
     pub(crate) snapshots: BTreeMap<SeqNo, Registered>,
     /// Files that left the state, each with what keeps it alive for readers.
     pub(crate) obsolete: Vec<Obsolete>,
+    /// How many threads are deleting such files.
+    pub(crate) deleting: usize,
     /// Ids of runs that a compaction is reading.
     pub(crate) busy_runs: Vec<u64>,
     /// The thread that collects.

@@ -465,3 +465,38 @@ fn a_write_that_waits_for_sync_is_durable_with_all_before_it() {
         }
     }
 }
+
+#[test]
+fn a_compaction_by_hand_returns_when_what_others_delete_is_gone() {
+    both_ways("deletions go on", |plant| {
+        let dir = tempfile::tempdir().unwrap();
+        let _planted = plant(dir.path());
+        let db = Db::open(dir.path(), &small()).unwrap();
+        let compact = |db: &Db| db.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+        for round in 0..2 {
+            db.put(b"k", &value_of(round, 900)).unwrap();
+            db.flush().unwrap();
+        }
+        let (reached, at_the_place) = channel();
+        let (release, released) = channel::<()>();
+        let step = Intervention::at(dir.path(), "obsolete: chosen", move || {
+            reached.send(()).unwrap();
+            // For ever, were the test to end early, it must not wait.
+            let _ = released.recv();
+        });
+        let (first, second) = (db.clone(), db.clone());
+        let first = std::thread::spawn(move || compact(&first));
+        at_the_place.recv().unwrap();
+        let (tell, told) = channel();
+        let second = std::thread::spawn(move || {
+            compact(&second);
+            tell.send(()).unwrap();
+        });
+        let early = told.recv_timeout(std::time::Duration::from_millis(300)).is_ok();
+        drop(release);
+        first.join().unwrap();
+        second.join().unwrap();
+        assert_eq!(step.met(), 1);
+        if early { Err("returned before the files were gone".into()) } else { Ok(()) }
+    });
+}
