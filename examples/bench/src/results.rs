@@ -68,7 +68,9 @@ fn text(journals: &[Journal], plots: &[String]) -> Result<String> {
         versions()
     );
     out.push_str(
-        "\nMedians of the rounds; the engines took turns, suite by suite, in their own processes. \
+        "\nMedians of the rounds; the engines of a command took turns, suite by suite, in their own \
+         processes. A run's commands came one after another, each but the first with `--resume`; \
+         each run but the first has an `--out` of its own. \
          Bold is the best of a row. The ratio says how many times better toykv is than the best \
          peer, the spread is the largest of a row's engines (largest minus smallest over the \
          median). A star marks writes that survive nothing, not even the death of the process, \
