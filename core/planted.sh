@@ -54,7 +54,7 @@ table: locator unchecked|lib|table::tests::damage::flipped_bits|
 table: block unchecked|lib|table::tests::damage::flipped_bits|
 table: footer unchecked|lib|table::tests::damage::flipped_bits|
 key split|it|races::the_versions|
-deletions go on|it|races::a_compaction_by_hand_returns|
+deletions go on|it|races::what_frees_space_returns|
 flush: values not synced|it|crash::power_loss|values_that_stay
 flush: segment gone before the edit|it|crash::power_loss|flushes
 flush: keys not counted|it|crash::power_loss|flushes

@@ -26,7 +26,7 @@ use crate::value::Value;
 /// 65 535 bytes, values 0 to 4 294 967 295 bytes; keys order bytewise.
 #[derive(Clone)]
 pub struct Db {
-    pub(crate) handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 impl Db {
@@ -197,7 +197,8 @@ impl Db {
 
     /// Flushes, then merges every run that has a key within the bounds into one, and waits. Needed
     /// for nothing; it makes scans of the range as fast as they can be. Files that it has replaced
-    /// are gone when it returns, but for those that a snapshot, a scan or a value holds.
+    /// are deleted when it returns, but for those that a snapshot, a scan, a value or work of
+    /// another thread still holds; what cannot be deleted goes at the next open.
     pub fn compact(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<()> {
         self.compact_with(lower, upper, &mut |_| ControlFlow::Continue(()))
     }

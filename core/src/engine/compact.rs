@@ -44,6 +44,8 @@ struct Plan<'a> {
 
 impl Drop for Plan<'_> {
     fn drop(&mut self) {
+        // Who sees that nobody is busy with them finds their files held by nobody, too.
+        self.runs.clear();
         let mut shared = lock(&self.engine.shared);
         shared.busy_runs.retain(|id| !self.inputs.iter().any(|run| run.id == *id));
         drop(shared);
@@ -116,8 +118,9 @@ impl Engine {
         let by_hand = ByHand::begin(self)?;
         let result = self.compact_range_alone(range, check);
         drop(by_hand);
+        let result = result.and_then(|()| self.rest_if_empty());
         obsolete::collect_and_wait(self);
-        match result.and_then(|()| self.rest_if_empty()) {
+        match result {
             Err(error) if error.kind() == ErrorKind::Cancelled && self.is_stopping() => {
                 Err(closed_error())
             }

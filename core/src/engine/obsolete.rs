@@ -14,6 +14,16 @@ use crate::fs::{DirEntry, FileSystem, PathKind};
 use crate::planted::planted;
 use crate::types::FileNumber;
 
+/// A deletion under way, by its number; over when it is dropped.
+struct Deletion<'a>(&'a Engine, u64);
+
+impl Drop for Deletion<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.shared).deletions.retain(|number| *number != self.1);
+        self.0.done.notify_all();
+    }
+}
+
 /// Deletes the obsolete files that nobody holds. A file that cannot be deleted now is an orphan
 /// for the next open; nothing depends on its absence.
 pub(crate) fn collect(engine: &Engine) {
@@ -21,29 +31,36 @@ pub(crate) fn collect(engine: &Engine) {
         return;
     }
     let mut ready = Vec::new();
-    {
+    let _deletion = {
         let mut shared = lock(&engine.shared);
         ready.extend(shared.obsolete.extract_if(.., |file| Arc::strong_count(&file.pin) == 1));
         engine.has_obsolete.store(!shared.obsolete.is_empty(), Ordering::Relaxed);
         if ready.is_empty() {
             return;
         }
-        shared.deleting += 1;
-    }
+        let number = shared.next_deletion;
+        shared.next_deletion += 1;
+        shared.deletions.push(number);
+        Deletion(engine, number)
+    };
     hooks::reach(&engine.env.dir, "obsolete: chosen");
     for file in ready {
         drop(file.pin);
         let _ = engine.env.fs.remove_file(&file.path);
     }
-    lock(&engine.shared).deleting -= 1;
-    engine.done.notify_all();
 }
 
-/// The same, and waits for the files that other threads are deleting.
+/// The same, and waits for the files that other threads are deleting meanwhile.
 pub(crate) fn collect_and_wait(engine: &Engine) {
     collect(engine);
+    let dir = &engine.env.dir;
     let mut shared = lock(&engine.shared);
-    while shared.deleting > 0 && !hooks::planted(&engine.env.dir, "deletions go on") {
+    let begun = shared.next_deletion;
+    while shared.deletions.iter().any(|number| *number < begun) {
+        if hooks::planted(dir, "deletions go on") {
+            return;
+        }
+        hooks::reach(dir, "obsolete: waits");
         shared = wait(&engine.done, shared);
     }
 }

@@ -83,7 +83,6 @@ impl Engine {
             }
         }
         while self.flush_oldest()? {}
-        obsolete::collect(self);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::hooks;
 use super::recount::{Recount, Sum};
 use super::state::{Engine, closed_error, lock};
 use super::view::View;
@@ -324,6 +325,7 @@ impl Engine {
     /// Searches this database while others work on it; `pace` may wait.
     pub(crate) fn scrub(&self, pace: Pace<'_>) -> Result<DamageReport> {
         let (state, view, visible) = self.pin_files()?;
+        hooks::reach(&self.env.dir, "scrub: pinned");
         let mut pace = |done, total| {
             if self.closed.load(Ordering::Acquire) {
                 return Err(closed_error());
@@ -352,6 +354,50 @@ impl Engine {
         };
         let files = lock(files);
         let (view, visible) = self.pin(None)?;
-        Ok((files.state.clone(), view, visible))
+        let mut state = files.state.clone();
+        // A segment that is prepared for later has nothing in it, and nothing keeps it there.
+        let pinned = |id| view.parts.iter().any(|part| part.segment.id() == id);
+        state.segments.retain(|id, meta| meta.state != SegmentState::Registered || pinned(*id));
+        Ok((state, view, visible))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hooks::Intervention;
+    use super::super::state::NextSegment;
+    use super::*;
+    use crate::fs::sim::SimDisk;
+    use crate::options::Options;
+    use std::ops::{Bound, ControlFlow};
+    use std::thread::yield_now;
+
+    #[test]
+    fn a_segment_that_was_only_prepared_when_a_scrub_began_is_not_missed() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/scrubbed"));
+        let options = Options::new().memtable_size_bytes(64 << 10).backlog_limit_bytes(1 << 20);
+        let db = disk.open_db(dir, &options).unwrap();
+        let put = |db: &crate::Db, number: u32| {
+            db.put(&(number % 300).to_be_bytes(), &[7; 300]).unwrap();
+            yield_now();
+        };
+        let prepared = (0..100_000).find_map(|number| {
+            put(&db, number);
+            match &lock(&db.handle().engine().shared).next_segment {
+                NextSegment::Ready(segment) => Some(segment.path().to_path_buf()),
+                _ => None,
+            }
+        });
+        let prepared = prepared.expect("none is prepared");
+        let (other, watched, gone) = (db.clone(), disk.clone(), prepared.clone());
+        let step = Intervention::at(dir, "scrub: pinned", move || {
+            // Goes into what was prepared; then that is flushed and of no use any more.
+            (0..600).for_each(|number| put(&other, number));
+            other.compact(Bound::Unbounded, Bound::Unbounded).unwrap();
+            assert!(!watched.files().iter().any(|(path, _)| *path == gone));
+        });
+        let report = db.scrub(0, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(step.met(), 1);
+        assert!(report.is_clean(), "{:?}", report.findings);
     }
 }

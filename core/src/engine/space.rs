@@ -30,7 +30,8 @@ struct Known {
 impl Engine {
     /// Every block of the directory by what it is needed for. The lines add up to the total.
     pub(crate) fn explain_space(&self) -> Result<Space> {
-        self.check_open()?;
+        let _job = self.begin_job()?;
+        obsolete::collect_and_wait(self);
         // The view first: what it names is deleted only after it is let go of.
         let view = self.view.load_full();
         let known = self.known_files()?;

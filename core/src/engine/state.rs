@@ -189,8 +189,10 @@ pub(crate) struct Shared {
     pub(crate) snapshots: BTreeMap<SeqNo, Registered>,
     /// Files that left the state, each with what keeps it alive for readers.
     pub(crate) obsolete: Vec<Obsolete>,
-    /// How many threads are deleting such files.
-    pub(crate) deleting: usize,
+    /// Numbers of the deletions of such files that are under way.
+    pub(crate) deletions: Vec<u64>,
+    /// Number of the next deletion.
+    pub(crate) next_deletion: u64,
     /// Ids of runs that a compaction is reading.
     pub(crate) busy_runs: Vec<u64>,
     /// The thread that collects.

@@ -439,7 +439,7 @@ mod tests {
         let options = Options::new().memtable_size_bytes(64 << 10).backlog_limit_bytes(1 << 20);
         let db = SimDisk::new().open_db("/db", &options).unwrap();
         db.put(b"first", b"1").unwrap();
-        let writer = db.handle.engine().writer().unwrap();
+        let writer = db.handle().engine().writer().unwrap();
         lock(writer).next_seqno = MAX_SEQNO;
         assert_eq!(db.put(b"last", b"2").unwrap(), MAX_SEQNO);
         let (mut two, mut large) = (WriteBatch::new(), WriteBatch::new());
@@ -456,5 +456,7 @@ mod tests {
         assert_eq!(db.get(b"first").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(db.get(b"last").unwrap().as_deref(), Some(&b"2"[..]));
         assert_eq!(db.len().unwrap(), 2);
+        assert!(db.health().poisoned.is_none());
+        db.close().unwrap();
     }
 }

@@ -104,7 +104,7 @@ fn crash_within_recovery() {
     let counts = results.into_iter().map(Result::unwrap);
     let sum = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     println!("crash within recovery: {} double, {} triple crashes", sum.0, sum.1);
-    let (doubles, triples) = if fullness() > 0 { (100_000, 10_000) } else { (2000, 1000) };
+    let (doubles, triples) = if fullness() > 0 { (100_000, 100_000) } else { (2000, 1000) };
     let enough = sum.0 >= doubles && sum.1 >= triples;
     assert!(enough || env::var_os("TOYKV_CRASH_SCRIPT").is_some());
 }

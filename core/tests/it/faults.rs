@@ -96,7 +96,9 @@ fn check_error(errno: i32, error: &Error) -> Verdict {
     };
     let fits = [kind, ErrorKind::Poisoned].contains(&error.kind());
     require(fits, || format!("{:?} instead of {kind:?}: {error}", error.kind()))?;
-    require(error.to_string().contains('/'), || format!("names no file: {error}"))
+    let text = error.to_string();
+    let named = error.path().is_some() || text.contains(PATH) || text.contains(calls::TARGET);
+    require(named, || format!("names no file: {error}"))
 }
 
 impl Work {

@@ -131,11 +131,11 @@ pub(crate) fn run(run: &Run, resume: bool) -> Result<()> {
         let text = "the interrupted run was made otherwise";
         return Err(format!("{text}: {}; this one: {}", journal.head, run.head()).into());
     }
-    if !journal.commands.contains(&run.command()) {
-        append(&run.journal, &format!("C\t{}\n", run.command()))?;
-    }
     let mut blocks = run.blocks();
     blocks.retain(|(_, block)| !journal.done.contains(block));
+    if !blocks.is_empty() && !journal.commands.contains(&run.command()) {
+        append(&run.journal, &format!("C\t{}\n", run.command()))?;
+    }
     // Hidden unless stderr is a terminal.
     let style = "{elapsed_precise} {bar:30} {pos}/{len} {msg} (about {eta} left)";
     let progress =
@@ -193,7 +193,8 @@ fn parse(text: &str) -> Result<Journal> {
     for line in text.lines() {
         let parts: Vec<&str> = line.split('\t').collect();
         match parts[..] {
-            ["H", head] => journal.head = head.to_string(),
+            // Journals of before ended the head without options in two brackets.
+            ["H", head] => journal.head = head.trim_end_matches(" []").to_string(),
             ["C", command] => journal.commands.push(command.to_string()),
             ["B", suite, engine, round] => {
                 let suite = known(suite)?;
@@ -262,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_journal_gathers_rounds_and_forgets_what_is_torn() {
-        let text = "H\tscale 1\nC\t--scale 1\n\
+        let text = "H\tscale 1 []\nC\t--scale 1\n\
             B\tmixed\ttoykv\t0\nS\tget\tops/s\tprocess\t10\t4\nP\tload\t1\t2\nE\n\
             B\tmixed\tlmdb\t0\nS\tget\tops/s\tprocess\t10\t2\nM\tdisk full\nF\tmixed lmdb: 1\n\
             B\tmixed\ttoykv\t1\nN\tno cgroup\nN\tno cgroup\n\
@@ -283,19 +284,35 @@ mod tests {
         assert_eq!((done.len(), done[0].round), (1, 0));
     }
 
-    #[test]
-    fn every_engine_takes_part_in_every_round_and_the_first_changes() {
-        let run = Run {
+    fn run() -> Run {
+        Run {
             suites: vec![Suite::Redb, Suite::Open],
             engines: vec!["toykv", "lmdb"],
-            scale: 1.0,
+            scale: 0.5,
             rounds: 2,
-            seconds: 1.0,
-            cache_bytes: 0,
-            options: Vec::new(),
+            seconds: 1.25,
+            cache_bytes: 1 << 20,
+            options: vec!["io=direct".into()],
             dir: PathBuf::new(),
             journal: PathBuf::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn the_command_that_is_kept_asks_for_the_same_run() {
+        use clap::Parser;
+        let (run, command) = (run(), run().command());
+        let words = ["toykv-bench", "peers"].into_iter().chain(command.split(' '));
+        let parsed = crate::Arguments::try_parse_from(words).unwrap().command;
+        let Some(crate::Command::Peers(asked)) = parsed else { panic!("{command}") };
+        assert_eq!((asked.suites, asked.rounds, asked.options), (run.suites, 2, run.options));
+        assert_eq!((asked.scale, asked.seconds, asked.cache_bytes), (0.5, 1.25, 1 << 20));
+        assert_eq!(asked.engines, run.engines);
+    }
+
+    #[test]
+    fn every_engine_takes_part_in_every_round_and_the_first_changes() {
+        let run = run();
         let blocks = run.blocks();
         assert_eq!(blocks.len(), 8);
         let order: Vec<&str> = blocks[..4].iter().map(|(_, block)| &block.engine[..]).collect();

@@ -68,18 +68,19 @@ fn text(journals: &[Journal], plots: &[String]) -> Result<String> {
         versions()
     );
     out.push_str(
-        "\nMedians of the rounds; the engines of a command took turns, suite by suite, in their own \
-         processes. A run's commands came one after another, each but the first with `--resume`; \
-         each run but the first has an `--out` of its own. \
+        "\nMedians of the rounds; the engines of a command took turns, suite by suite, in their \
+         own processes. A run's commands came one after another, each but the first with \
+         `--resume`; each run but the first has an `--out` of its own. \
          Bold is the best of a row. The ratio says how many times better toykv is than the best \
          peer, the spread is the largest of a row's engines (largest minus smallest over the \
          median). A star marks writes that survive nothing, not even the death of the process, \
          where toykv's survive it.\n",
     );
+    let rocksdb = system_rocksdb().map_or("", |_| "ROCKSDB=system ");
     for (index, journal) in journals.iter().enumerate() {
         let _ = writeln!(out, "\n## Run {}: {}\n", index + 1, journal.head);
         for command in &journal.commands {
-            let _ = writeln!(out, "- `make bench-peers BENCH_ARGS=\"{command}\"`");
+            let _ = writeln!(out, "- `make bench-peers {rocksdb}BENCH_ARGS=\"{command}\"`");
         }
         for note in &journal.notes {
             let _ = writeln!(out, "\nNote: {note}");
