@@ -1,7 +1,8 @@
 //! Searching for damage (layer L5): in a closed directory, and in an open database.
 //!
-//! Invariant: what a read, a collection or the next open would refuse is found. Every file is
-//! opened anew, since what is open already remembers what it has checked. Nothing is changed.
+//! Invariant: what a read, a collection or the next open would refuse is found, but for a segment
+//! of an open database that is only prepared and has nothing in it. Every file is opened anew,
+//! since what is open already remembers what it has checked. Nothing is changed.
 
 use std::collections::HashMap;
 use std::path::Path;
