@@ -291,7 +291,7 @@ fn retire_manifest(engine: &Engine, manifest: &Manifest) {
     engine.has_obsolete.store(true, Ordering::Relaxed);
 }
 
-/// A call that may create files; see [`Engine::begin_job`].
+/// A call that close waits for; see [`Engine::begin_job`].
 pub(crate) struct JobGuard<'a> {
     engine: &'a Engine,
 }

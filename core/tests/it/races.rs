@@ -468,8 +468,11 @@ fn a_write_that_waits_for_sync_is_durable_with_all_before_it() {
 
 #[test]
 fn what_frees_space_returns_when_what_others_delete_is_gone() {
-    let calls: [fn(&Db); 2] =
-        [|db| db.compact(Bound::Unbounded, Bound::Unbounded).unwrap(), |db| db.gc().unwrap()];
+    let calls: [fn(&Db); 3] = [
+        |db| db.compact(Bound::Unbounded, Bound::Unbounded).unwrap(),
+        |db| db.gc().unwrap(),
+        |db| drop(db.explain_space().unwrap()),
+    ];
     for call in calls {
         both_ways("deletions go on", |plant| {
             let dir = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use crate::oracle::{Dice, Map, PATH, key_of, read_all, value_of};
 
 const TARGET: &str = "/saved";
 
-fn go_on(_: Progress) -> ControlFlow<()> {
+pub(crate) fn go_on(_: Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -33,7 +33,8 @@ fn salvage(disk: &SimDisk) -> (DamageReport, Map) {
     (report, found)
 }
 
-fn only(disk: &SimDisk, dir: &str) -> Vec<(PathBuf, Vec<u8>)> {
+/// The files below a directory.
+pub(crate) fn only(disk: &SimDisk, dir: &str) -> Vec<(PathBuf, Vec<u8>)> {
     files(disk).into_iter().filter(|(path, _)| path.starts_with(dir)).collect()
 }
 

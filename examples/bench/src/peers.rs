@@ -193,8 +193,7 @@ fn parse(text: &str) -> Result<Journal> {
     for line in text.lines() {
         let parts: Vec<&str> = line.split('\t').collect();
         match parts[..] {
-            // Journals of before ended the head without options in two brackets.
-            ["H", head] => journal.head = head.trim_end_matches(" []").to_string(),
+            ["H", head] => journal.head = head.to_string(),
             ["C", command] => journal.commands.push(command.to_string()),
             ["B", suite, engine, round] => {
                 let suite = known(suite)?;
@@ -263,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_journal_gathers_rounds_and_forgets_what_is_torn() {
-        let text = "H\tscale 1 []\nC\t--scale 1\n\
+        let text = "H\tscale 1\nC\t--scale 1\n\
             B\tmixed\ttoykv\t0\nS\tget\tops/s\tprocess\t10\t4\nP\tload\t1\t2\nE\n\
             B\tmixed\tlmdb\t0\nS\tget\tops/s\tprocess\t10\t2\nM\tdisk full\nF\tmixed lmdb: 1\n\
             B\tmixed\ttoykv\t1\nN\tno cgroup\nN\tno cgroup\n\

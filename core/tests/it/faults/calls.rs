@@ -6,18 +6,11 @@ use toykv::{IoMode, ScanOptions};
 
 use super::*;
 use crate::damage::Sample;
-use crate::golden::{files, sample};
+use crate::golden::sample;
+use crate::repair::{go_on, only};
 
 pub(super) const TARGET: &str = "/saved";
 const CALLS: [&str; 4] = ["read", "verify", "salvage", "destroy"];
-
-fn go_on(_: toykv::Progress) -> std::ops::ControlFlow<()> {
-    std::ops::ControlFlow::Continue(())
-}
-
-fn of_source(disk: &SimDisk) -> Vec<(PathBuf, Vec<u8>)> {
-    files(disk).into_iter().filter(|(path, _)| path.starts_with(PATH)).collect()
-}
 
 /// What is told of files that could not be read; other errors are none of their bytes' matter.
 fn check_report(report: &toykv::DamageReport, errno: i32) -> Verdict {
@@ -90,10 +83,10 @@ fn verify(disk: &SimDisk, errno: i32) -> Verdict {
 }
 
 fn salvage(disk: &SimDisk, sample: &Sample, errno: i32) -> Verdict {
-    let before = of_source(disk);
+    let before = only(disk, PATH);
     let saved = disk.salvage_db(PATH, TARGET, &options(), &mut go_on);
     disk.clear_faults();
-    require(of_source(disk) == before, || "the source is changed".into())?;
+    require(only(disk, PATH) == before, || "the source is changed".into())?;
     match saved {
         Ok(report) => {
             check_report(&report, errno)?;
@@ -138,7 +131,7 @@ fn destroy(disk: &SimDisk, sample: &Sample, errno: i32) -> Verdict {
         }
     }
     // An open that found nothing leaves its lock.
-    let left = of_source(disk).into_iter().all(|(path, _)| path.ends_with("LOCK"));
+    let left = only(disk, PATH).into_iter().all(|(path, _)| path.ends_with("LOCK"));
     require(left, || format!("left: {:?}", disk.files()))
 }
 
