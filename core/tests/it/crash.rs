@@ -189,3 +189,20 @@ fn the_oracle_notices_what_is_missing_or_back() {
     assert_eq!(run.history.matching(&earlier, 0), Some(count - 1));
     assert_eq!(run.history.matching(&earlier, count), None, "too early a state");
 }
+
+/// The state is the same with and without a delete of a key that is not there; which it is decides
+/// what the next recovery must find.
+#[test]
+fn a_commit_that_changes_nothing_is_told_by_its_number() {
+    let mut run = Run::new(SimDisk::new(), Options::new());
+    run.open().unwrap();
+    run.put(1, value_of(1, 100), Durability::Sync).unwrap();
+    run.delete(2, Durability::Process).unwrap();
+    run.disk.power_off();
+    run.drop_db();
+    for (policy, expected) in [(CrashPolicy::DROP_ALL, 1), (CrashPolicy::KEEP_ALL, 2)] {
+        let image = run.disk.crash_image(&policy, 1);
+        let count = check_disk(&image, &run.options, &run.history, 1).unwrap();
+        assert_eq!(count, expected, "{policy:?}");
+    }
+}

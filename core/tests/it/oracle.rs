@@ -173,7 +173,8 @@ pub(crate) fn read_all(db: &Db) -> Result<Map, String> {
 }
 
 /// Checks that an open database shows a state of the history with at least `least` commits, and
-/// answers with how many.
+/// answers with how many. Where commits that change nothing leave this open, its sequence number
+/// says which of them are there.
 pub(crate) fn check_db(db: &Db, history: &History, least: usize) -> Result<usize, String> {
     let found = read_all(db)?;
     for key in history.keys().filter(|key| !found.contains_key(*key)) {
@@ -187,13 +188,15 @@ pub(crate) fn check_db(db: &Db, history: &History, least: usize) -> Result<usize
         return Err(error.to_string());
     }
     let counts = history.all_matching(&found, least);
-    let first = counts.first().and_then(|count| history.seqnos.get(count.checked_sub(1)?));
-    if let Some(last) = first
-        && db.stats().seqno < *last
+    let seqno = db.stats().seqno;
+    let told = |count: &usize| count.checked_sub(1).map_or(0, |index| history.seqnos[index]);
+    if let Some(last) = counts.first().map(told)
+        && seqno < last
     {
-        return Err(format!("numbers go on from {}, not from {last}", db.stats().seqno));
+        return Err(format!("numbers go on from {seqno}, not from {last}"));
     }
-    counts.last().copied().ok_or_else(|| {
+    let surely = counts.iter().rev().find(|count| (1..=seqno).contains(&told(count)));
+    surely.or(counts.first()).copied().ok_or_else(|| {
         let any = history.matching(&found, 0);
         format!(
             "{} keys are no state after {least} to {} commits (durable {}, kept {}); they are {}",
