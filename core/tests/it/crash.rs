@@ -22,7 +22,7 @@ use toykv::{Durability, Options};
 
 use crate::oracle::{Run, check_disk, key_of, value_of};
 use crate::support::number_from_env;
-use explore::{Effort, Tally, explore, explore_with};
+use explore::{Cut, Effort, Tally, explore, explore_with};
 use recovery::{Depth, crash_in_recovery};
 use script::{Script, play};
 use scripts::SCRIPTS;
@@ -204,5 +204,26 @@ fn a_commit_that_changes_nothing_is_told_by_its_number() {
         let image = run.disk.crash_image(&policy, 1);
         let count = check_disk(&image, &run.options, &run.history, 1).unwrap();
         assert_eq!(count, expected, "{policy:?}");
+    }
+}
+
+/// A state of a later time is no state of an earlier one: what is destroyed at the end is not gone
+/// before, and what is popped later is there.
+#[test]
+fn what_was_not_yet_tried_is_not_there() {
+    for name in ["destruction", "pops_of_the_first", "pops_of_the_last"] {
+        let mut played = play(named(name), 0, None).unwrap();
+        let newest = played.run.history.newest();
+        let mut early = 0;
+        for moment in 0..played.moments.len() {
+            let cut = Cut { moment, policy: CrashPolicy::KEEP_ALL, seed: 1 };
+            let (_, least) = played.cut(&cut);
+            let history = &played.run.history;
+            if least > 0 && history.tried < history.len() {
+                early += 1;
+                assert_eq!(history.matching(&newest, least), None, "{name}, moment {moment}");
+            }
+        }
+        assert!(early > 5, "{name}");
     }
 }

@@ -7,7 +7,7 @@
 use std::env;
 
 use toykv::sim::{CrashPolicy, SimDisk};
-use toykv::{Durability, Options, Result, ScanOptions};
+use toykv::{Durability, Options, Result, ScanOptions, SeqNo};
 
 use crate::oracle::{
     Commit, Dice, History, Map, Run, check_db, key_of, open_rest, read_all, value_of,
@@ -81,8 +81,11 @@ fn read(run: &Run, dice: &mut Dice, keys: u64) -> Result<()> {
     Ok(())
 }
 
+/// What a life begins with, and the sequence number of it.
+type Base = (Map, SeqNo);
+
 /// One life of a process: opens, works, and dies with the power. Answers what is left.
-fn live(disk: SimDisk, base: Map, dice: &mut Dice) -> (SimDisk, Map) {
+fn live(disk: SimDisk, base: Base, dice: &mut Dice) -> (SimDisk, Base) {
     if dice.below(2) == 0 {
         disk.set_write_back(dice.pick(&[5, 30, 80]), dice.word());
     }
@@ -91,7 +94,7 @@ fn live(disk: SimDisk, base: Map, dice: &mut Dice) -> (SimDisk, Map) {
         disk.crash_at_change(disk.change_count() + dice.below(span));
     }
     let mut run = Run::new(disk, random_options(dice));
-    run.history = History::starting_with(base);
+    run.history = History::starting_with(base.0, base.1);
     let keys = dice.pick(&[10, 100, 2000]);
     let most = dice.pick(&[10, 100, 600]);
     let steps = dice.below(most);
@@ -124,26 +127,27 @@ fn live(disk: SimDisk, base: Map, dice: &mut Dice) -> (SimDisk, Map) {
     };
     let count =
         check_db(&db, &run.history, least).unwrap_or_else(|what| panic!("{policy:?}: {what}"));
+    let seqno = db.stats().seqno;
     drop(db);
     if image.is_off() {
         return finish(image.crash_image(&policy, dice.word()), &run, dice, count);
     }
-    (image, run.history.state(count))
+    (image, (run.history.state(count), seqno))
 }
 
 /// Opens without a crash and answers what is there.
-fn finish(image: SimDisk, run: &Run, dice: &mut Dice, least: usize) -> (SimDisk, Map) {
+fn finish(image: SimDisk, run: &Run, dice: &mut Dice, least: usize) -> (SimDisk, Base) {
     let db = image.open_db(crate::oracle::PATH, &random_options(dice)).unwrap();
     check_db(&db, &run.history, least).unwrap();
-    let found = read_all(&db).unwrap();
+    let base = (read_all(&db).unwrap(), db.stats().seqno);
     db.close().unwrap();
-    (image, found)
+    (image, base)
 }
 
 fn lives(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let mut dice = Dice::new(seed);
-        let (mut disk, mut base) = (SimDisk::new(), Map::new());
+        let (mut disk, mut base) = (SimDisk::new(), (Map::new(), 0));
         for life in 0..12 {
             let _shown = Shown { seed, life };
             (disk, base) = live(disk, base, &mut dice);

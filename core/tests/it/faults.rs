@@ -166,7 +166,7 @@ impl Work {
         let least = if self.reverts_pages { history.durable } else { history.kept };
         check_db(self.run.db(), history, least).map_err(|what| format!("after opening: {what}"))?;
         let found = read_all(self.run.db())?;
-        self.run.history = History::starting_with(found);
+        self.run.history = History::starting_with(found, self.run.db().stats().seqno);
         Ok(())
     }
 

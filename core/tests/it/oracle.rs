@@ -22,9 +22,14 @@ pub(crate) struct History {
     /// Where the database lies.
     pub(crate) path: &'static str,
     base: Map,
+    /// The sequence number that the base has.
+    base_seqno: SeqNo,
     commits: Vec<Commit>,
-    /// The sequence number that each commit was told; 0 when it was told none.
+    /// The sequence number after each commit: the one that it was told, until then the one that
+    /// follows from the number of its entries.
     seqnos: Vec<SeqNo>,
+    /// So many were tried; the others are of a later time than the one that is looked at.
+    pub(crate) tried: usize,
     /// So many were acknowledged as surviving power loss.
     pub(crate) durable: usize,
     /// So many were acknowledged while the power was still on: they survive the process.
@@ -37,6 +42,7 @@ pub(crate) struct History {
 /// What was known at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
+    tried: usize,
     durable: usize,
     pub(crate) kept: usize,
     may_be_gone: bool,
@@ -44,33 +50,43 @@ pub(crate) struct Mark {
 
 impl Default for History {
     fn default() -> History {
-        let (base, commits, seqnos) = (Map::new(), Vec::new(), Vec::new());
-        let (durable, kept, may_be_gone) = (0, 0, false);
-        History { path: PATH, base, commits, seqnos, durable, kept, may_be_gone }
+        History {
+            path: PATH,
+            base: Map::new(),
+            base_seqno: 0,
+            commits: Vec::new(),
+            seqnos: Vec::new(),
+            tried: 0,
+            durable: 0,
+            kept: 0,
+            may_be_gone: false,
+        }
     }
 }
 
 impl History {
     fn mark(&self) -> Mark {
-        let History { durable, kept, may_be_gone, .. } = *self;
-        Mark { durable, kept, may_be_gone }
+        let History { tried, durable, kept, may_be_gone, .. } = *self;
+        Mark { tried, durable, kept, may_be_gone }
     }
 
     /// Knows what was known at a moment. Commits that were not yet tried then cannot be there.
     pub(crate) fn go_to(&mut self, mark: Mark) {
-        let Mark { durable, kept, may_be_gone } = mark;
-        (self.durable, self.kept, self.may_be_gone) = (durable, kept, may_be_gone);
+        let Mark { tried, durable, kept, may_be_gone } = mark;
+        (self.tried, self.durable, self.kept) = (tried, durable, kept);
+        self.may_be_gone = may_be_gone;
     }
 
     /// A history that begins with what is there.
-    pub(crate) fn starting_with(base: Map) -> History {
-        History { base, ..History::default() }
+    pub(crate) fn starting_with(base: Map, base_seqno: SeqNo) -> History {
+        History { base, base_seqno, ..History::default() }
     }
 
     /// A commit is about to be tried.
     pub(crate) fn begin(&mut self, commit: Commit) {
+        self.seqnos.push(self.seqno_after(self.commits.len()) + commit.len() as SeqNo);
         self.commits.push(commit);
-        self.seqnos.push(0);
+        self.tried = self.commits.len();
     }
 
     /// The newest commit was told its sequence number.
@@ -84,13 +100,19 @@ impl History {
     pub(crate) fn withdraw(&mut self) {
         self.commits.pop();
         self.seqnos.pop();
+        self.tried = self.commits.len();
     }
 
     pub(crate) fn len(&self) -> usize {
         self.commits.len()
     }
 
-    /// The state after every commit that was tried.
+    /// The sequence number after the first `count` commits.
+    fn seqno_after(&self, count: usize) -> SeqNo {
+        count.checked_sub(1).map_or(self.base_seqno, |index| self.seqnos[index])
+    }
+
+    /// The state after every commit.
     pub(crate) fn newest(&self) -> Map {
         self.state(self.commits.len())
     }
@@ -125,7 +147,7 @@ impl History {
         if wrong == 0 && least == 0 {
             all.push(0);
         }
-        for (index, commit) in self.commits.iter().enumerate() {
+        for (index, commit) in self.commits.iter().take(self.tried).enumerate() {
             for (key, value) in commit {
                 wrong -= differs(&state, key);
                 match value {
@@ -173,8 +195,8 @@ pub(crate) fn read_all(db: &Db) -> Result<Map, String> {
 }
 
 /// Checks that an open database shows a state of the history with at least `least` commits, and
-/// answers with how many. Where commits that change nothing leave this open, its sequence number
-/// says which of them are there.
+/// answers with how many. Its sequence number must be the one after these: it tells commits that
+/// change nothing apart.
 pub(crate) fn check_db(db: &Db, history: &History, least: usize) -> Result<usize, String> {
     let found = read_all(db)?;
     for key in history.keys().filter(|key| !found.contains_key(*key)) {
@@ -189,19 +211,17 @@ pub(crate) fn check_db(db: &Db, history: &History, least: usize) -> Result<usize
     }
     let counts = history.all_matching(&found, least);
     let seqno = db.stats().seqno;
-    let told = |count: &usize| count.checked_sub(1).map_or(0, |index| history.seqnos[index]);
-    if let Some(last) = counts.first().map(told)
-        && seqno < last
-    {
-        return Err(format!("numbers go on from {seqno}, not from {last}"));
+    let right = counts.iter().rev().find(|count| history.seqno_after(**count) == seqno);
+    if right.is_none() && !counts.is_empty() {
+        let expected: Vec<_> = counts.iter().map(|count| history.seqno_after(*count)).collect();
+        return Err(format!("numbers go on from {seqno}, not from one of {expected:?}"));
     }
-    let surely = counts.iter().rev().find(|count| (1..=seqno).contains(&told(count)));
-    surely.or(counts.first()).copied().ok_or_else(|| {
+    right.copied().ok_or_else(|| {
         let any = history.matching(&found, 0);
         format!(
             "{} keys are no state after {least} to {} commits (durable {}, kept {}); they are {}",
             found.len(),
-            history.len(),
+            history.tried,
             history.durable,
             history.kept,
             any.map_or("no state at all".into(), |count| format!("the state after {count}")),
@@ -258,6 +278,13 @@ impl Run {
         self.disk.set_mark(self.marks.len() as u64 - 1);
     }
 
+    /// A commit is about to be tried: the moments before lack it.
+    fn begin(&mut self, commit: Commit) {
+        self.disk.note_moment();
+        self.history.begin(commit);
+        self.mark();
+    }
+
     pub(crate) fn open(&mut self) -> Result<()> {
         self.db = Some(self.disk.open_db(self.history.path, &self.options)?);
         self.history.may_be_gone = false;
@@ -277,8 +304,7 @@ impl Run {
     /// Tries a commit: a put or delete when it has one entry, otherwise a batch.
     pub(crate) fn write(&mut self, commit: Commit, durability: Durability) -> Result<()> {
         let options = WriteOptions::new().durability(durability);
-        self.disk.note_moment();
-        self.history.begin(commit.clone());
+        self.begin(commit.clone());
         let db = self.db();
         let seqno = match &commit[..] {
             [(key, Some(value))] => db.put_with(key, value, &options)?,
@@ -305,8 +331,7 @@ impl Run {
         let expected = if first { state.first_key_value() } else { state.last_key_value() };
         let expected = expected.map(|(key, value)| (key.clone(), value.clone()));
         if let Some((key, _)) = &expected {
-            self.disk.note_moment();
-            self.history.begin(vec![(key.clone(), None)]);
+            self.begin(vec![(key.clone(), None)]);
         }
         let popped = if first { self.db().pop_first()? } else { self.db().pop_last()? };
         assert_eq!(popped.map(|(key, value)| (key, value.to_vec())), expected);
@@ -368,6 +393,8 @@ impl Run {
     pub(crate) fn destroy(&mut self) -> Result<()> {
         let all = self.history.newest().into_keys().map(|key| (key, None));
         self.history.begin(all.collect());
+        // What is created there later begins anew.
+        self.history.told(0);
         self.history.may_be_gone = true;
         self.mark();
         self.disk.destroy_db(self.history.path)?;

@@ -80,15 +80,16 @@ impl Played {
     pub(crate) fn check(&mut self, cut: &Cut, seen: &mut Seen) -> Result<bool, String> {
         let (image, least) = self.cut(cut);
         let print = image.fingerprint();
-        if let Some(count) = seen.0.get(&print) {
-            let fits = self.run.history.may_be_gone || *count >= least;
-            let few = || format!("{least} commits must be there, {count} are");
-            return fits.then_some(false).ok_or_else(few);
+        let (options, history) = (&self.run.options, &self.run.history);
+        let seen_count = seen.0.get(&print).copied();
+        // What was seen is looked at again when it was another number of commits that fitted then:
+        // nothing is there before the first and after a destroy.
+        if seen_count.is_some_and(|count| (least..=history.tried).contains(&count)) {
+            return Ok(false);
         }
-        let options = &self.run.options;
-        let count = check_and_go_on(&image, options, &self.run.history, least, print)?;
+        let count = check_and_go_on(&image, options, history, least, print)?;
         seen.0.insert(print, count);
-        Ok(true)
+        Ok(seen_count.is_none())
     }
 
     /// Says in which way a cut was wrong.

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use toykv::SeqNo;
 use toykv::sim::{CrashPolicy, Moment, SimDisk};
 
 use super::explore::Cut;
@@ -25,7 +26,7 @@ pub(crate) struct Depth {
 /// What every recovery from one crash must reach.
 struct Same<'a> {
     played: &'a Played,
-    expected: Map,
+    expected: (Map, SeqNo),
 }
 
 impl Same<'_> {
@@ -35,7 +36,7 @@ impl Same<'_> {
         disk.record_moments();
         let db = open_rest(disk, &run.options, &run.history).map_err(|e| format!("open: {e}"))?;
         let moments = disk.take_moments();
-        if read_all(&db)? != self.expected {
+        if (read_all(&db)?, db.stats().seqno) != self.expected {
             return Err("another state than without a crash in recovery".into());
         }
         disk.power_off();
@@ -90,7 +91,7 @@ pub(crate) fn crash_in_recovery(script: &Script, depth: &Depth) -> Result<(u64, 
             let db = opened.map_err(|error| fail(format!("open: {error}")))?;
             let moments = disk.take_moments();
             check_db(&db, &run.history, least).map_err(fail)?;
-            let expected = read_all(&db)?;
+            let expected = (read_all(&db)?, db.stats().seqno);
             disk.power_off();
             drop(db);
             let same = Same { played: &played, expected };
