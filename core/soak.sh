@@ -16,7 +16,7 @@ NAMES="crash faults damage model kill death histories interleavings planted fuzz
 run() {
     case $1 in
     crash) TOYKV_CRASH_FULL=1 it crash -- --nocapture ;;
-    faults) TOYKV_CRASH_FULL=1 it fault -- --nocapture && TOYKV_FULL_DISK_SIZES=100 it full_disk ;;
+    faults) TOYKV_CRASH_FULL=1 it fault -- --nocapture && TOYKV_FULL_DISK_SIZES=100 it full_disk -- --nocapture ;;
     damage) TOYKV_DAMAGE_CASES=all it damage -- --nocapture ;;
     model) TOYKV_MODEL_CASES=20000 it model -- --nocapture ;;
     kill) TOYKV_KILL_ROUNDS=10000 it kill -- --nocapture ;;
@@ -29,7 +29,7 @@ run() {
     *) echo "soak: no run is called $1; there are: $NAMES" >&2; return 2 ;;
     esac
 }
-FIGURES='^ok\.|^damage:|^model:|faults at|states|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|left out|^[a-z]+ +[0-9]+ +([0-9]+|failed)$|test result: .* [1-9][0-9]* passed'
+FIGURES='^ok\.|^damage:|^model:|faults at|^power loss|^[0-9]+ rounds:|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|left out|^[a-z]+ +[0-9]+ +([0-9]+|failed)$|test result: .* [1-9][0-9]* passed'
 
 failed=0
 declare -a rows

@@ -21,11 +21,13 @@ fn options() -> Options {
 struct Acknowledged {
     seqno: SeqNo,
     synced: bool,
+    /// Before the power went off: it is in what processes see.
+    kept: bool,
     keys: Vec<Vec<u8>>,
 }
 
 /// Writes keys that are used once until an error or the end.
-fn write(db: &Db, thread: u64, seed: u64, told: &Mutex<Vec<Acknowledged>>) {
+fn write(disk: &SimDisk, db: &Db, (thread, seed): (u64, u64), told: &Mutex<Vec<Acknowledged>>) {
     let mut dice = Dice::new(seed * THREADS + thread);
     for round in 0..150u64 {
         let how = dice.pick(&[Durability::Process, Durability::Interval, Durability::Sync]);
@@ -38,8 +40,8 @@ fn write(db: &Db, thread: u64, seed: u64, told: &Mutex<Vec<Acknowledged>>) {
             batch.put(key, &value_of(round, len)).unwrap();
         }
         let Ok(seqno) = db.write_with(&batch, &WriteOptions::new().durability(how)) else { return };
-        let synced = how == Durability::Sync;
-        told.lock().unwrap().push(Acknowledged { seqno, synced, keys });
+        let (synced, kept) = (how == Durability::Sync, !disk.is_off());
+        told.lock().unwrap().push(Acknowledged { seqno, synced, kept, keys });
         if thread == 0 && round % 40 == 39 && db.flush().is_err() {
             return;
         }
@@ -53,7 +55,7 @@ fn run(disk: &SimDisk, seed: u64) -> Vec<Acknowledged> {
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let (db, told) = (&db, &told);
-                scope.spawn(move || write(db, thread, seed, told));
+                scope.spawn(move || write(disk, db, (thread, seed), told));
             }
         });
         disk.power_off();
@@ -64,8 +66,10 @@ fn run(disk: &SimDisk, seed: u64) -> Vec<Acknowledged> {
     told
 }
 
-/// What is there must be a prefix of what writers were told.
-fn check(disk: &SimDisk, told: &[Acknowledged]) -> Result<(), String> {
+/// What is there must be a prefix of what writers were told, after a loss that keeps all that
+/// processes see with everything.
+fn check(disk: &SimDisk, told: &[Acknowledged], policy: &CrashPolicy) -> Result<(), String> {
+    let all = *policy == CrashPolicy::KEEP_ALL;
     let db = disk.open_db(PATH, &options()).map_err(|error| format!("open: {error}"))?;
     let there: BTreeSet<Vec<u8>> = read_all(&db)?.into_keys().collect();
     let mut missing = None;
@@ -81,8 +85,8 @@ fn check(disk: &SimDisk, told: &[Acknowledged]) -> Result<(), String> {
             }
             _ => {}
         }
-        if present == 0 && one.synced {
-            return Err(format!("{} was synced and is missing", one.seqno));
+        if present == 0 && (one.synced || all && one.kept) {
+            return Err(format!("{} was acknowledged and is missing", one.seqno));
         }
     }
     db.close().map_err(|error| format!("close: {error}"))
@@ -104,7 +108,8 @@ fn what_threads_wrote_comes_back_as_a_prefix() {
         let policies = [CrashPolicy::DROP_ALL, CrashPolicy::KEEP_ALL, CrashPolicy::random(seed)];
         for policy in policies {
             let image = disk.crash_image(&policy, seed);
-            check(&image, &told).unwrap_or_else(|what| panic!("seed {seed}, {policy:?}: {what}"));
+            let checked = check(&image, &told, &policy);
+            checked.unwrap_or_else(|what| panic!("seed {seed}, {policy:?}: {what}"));
         }
     }
     println!("{writes} writes acknowledged");
@@ -124,7 +129,8 @@ fn a_skipped_flush_is_noticed() {
         disk.fail(Fault::when(skip).on(OpKind::Sync).effect(Effect::Lie).forever());
         disk.crash_at_change(100 + seed * 8);
         let told = run(&disk, seed);
-        check(&disk.crash_image(&CrashPolicy::DROP_ALL, seed), &told).is_err()
+        let policy = CrashPolicy::DROP_ALL;
+        check(&disk.crash_image(&policy, seed), &told, &policy).is_err()
     });
     assert!(noticed);
 }

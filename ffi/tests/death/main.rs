@@ -26,8 +26,10 @@ use random::Random;
 use script::{Op, Script};
 use tempfile::TempDir;
 
-/// Kills that one database lives through.
+/// Kills that one database lives through, and runs of it that are tried for that at most: some
+/// end before they are killed.
 const KILLS_PER_DATABASE: usize = 20;
+const RUNS_PER_DATABASE: usize = 200;
 
 /// How much is done: a number from the environment, or `usual`.
 fn number(name: &str, usual: u64) -> u64 {
@@ -85,14 +87,15 @@ fn for_each<T: Sync>(items: &[T], work: impl Fn(usize, &T) + Sync) {
     });
 }
 
-/// Kills the children of one database, one after another.
-fn kill_again_and_again(seed: u64, kills: usize) {
+/// Kills the children of one database, one after another; answers how many ran until it was done.
+fn kill_again_and_again(seed: u64) -> usize {
     let mut random = Random::new(seed);
     let dir = tempfile::tempdir().expect("a directory");
     let db = dir.path().join("db");
     let threads = random.one_of(&[1, 1, 2, 4]);
     let mut oracle = Oracle::new(threads, false);
-    for kill in 0..kills {
+    let mut kills = 0;
+    for run in 0..RUNS_PER_DATABASE {
         let script = scripts::anything(random.next(), threads, 300 / threads as u64);
         let mut running = Ready::start(program(), &db, &script).go();
         // In the middle of the open, or after so many answers.
@@ -105,8 +108,13 @@ fn kill_again_and_again(seed: u64, kills: usize) {
         let followed = oracle.follow(&script, &story);
         let read_only = random.below(2) == 0;
         let checked = followed.and_then(|()| oracle.check(&db, &script, read_only));
-        expect_fine(checked, &format!("database {seed}, kill {kill}"), &story);
+        expect_fine(checked, &format!("database {seed}, run {run}"), &story);
+        kills += usize::from(story.was_killed());
+        if kills == KILLS_PER_DATABASE {
+            return run + 1;
+        }
     }
+    panic!("database {seed}: only {kills} of {RUNS_PER_DATABASE} runs were killed in time");
 }
 
 #[test]
@@ -114,10 +122,13 @@ fn what_was_acknowledged_survives_kills_at_any_time() {
     let kills = number("TOYKV_DEATH_KILLS", 100) as usize;
     let seed = seed();
     let databases: Vec<u64> = (0..kills.div_ceil(KILLS_PER_DATABASE) as u64).collect();
+    let runs = AtomicUsize::new(0);
     for_each(&databases, |_, database| {
-        kill_again_and_again(seed.wrapping_mul(1_000_003) + database, KILLS_PER_DATABASE);
+        let own = kill_again_and_again(seed.wrapping_mul(1_000_003) + database);
+        runs.fetch_add(own, Ordering::Relaxed);
     });
-    println!("{} kills", databases.len() * KILLS_PER_DATABASE);
+    let kills = databases.len() * KILLS_PER_DATABASE;
+    println!("{kills} kills in {} runs", runs.into_inner());
 }
 
 /// One run of a script in which strace steps in.
