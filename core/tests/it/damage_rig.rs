@@ -696,6 +696,7 @@ fn stale_files_are_refused_or_show_an_earlier_state() {
             }
         });
     }
-    println!("damage: {cases} stale files, {refused} refused, {earlier} show an earlier state");
+    let opens = 2 * cases;
+    println!("damage: {cases} stale files: of {opens} opens {refused} refused, {earlier} earlier");
     assert!(refused > 10 && earlier > 10, "{cases} cases, {refused} refused, {earlier} earlier");
 }
