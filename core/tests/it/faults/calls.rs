@@ -169,7 +169,8 @@ fn places_of(call: &str, sample: &Sample, errors: &mut Vec<String>) -> u64 {
                     true
                 })
             });
-            if hits.count() == 0 {
+            // Enough has been said where a call is wrong without a fault, too.
+            if hits.count() == 0 || errors.len() > 100 {
                 break;
             }
             struck += 1;
