@@ -29,7 +29,7 @@ run() {
     *) echo "soak: no run is called $1; there are: $NAMES" >&2; return 2 ;;
     esac
 }
-FIGURES='^ok\.|^damage:|^model:|faults at|^power loss|^[0-9]+ rounds:|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|left out|^[a-z]+ +[0-9]+ +([0-9]+|failed)$|test result: .* [1-9][0-9]* passed'
+FIGURES='^ok\.|^damage:|^model:|faults at|^power loss|^[0-9]+ rounds:|crashes|kills|deaths at|failing calls|histories|interleavings|planted [0-9]|left out|no tmpfs|^[a-z]+ +[0-9]+ +([0-9]+|failed)$|test result: .* [1-9][0-9]* passed'
 
 failed=0
 declare -a rows

@@ -322,7 +322,7 @@ fn every_place(kinds: &[OpKind], most: Option<u64>, errors: &mut Vec<String>) {
                         }
                     }
                 }
-                if !any {
+                if !any || errors.len() > 100 {
                     break;
                 }
                 struck += 1;

@@ -25,8 +25,7 @@ pub(crate) struct History {
     /// The sequence number that the base has.
     base_seqno: SeqNo,
     commits: Vec<Commit>,
-    /// The sequence number after each commit: the one that it was told, until then the one that
-    /// follows from the number of its entries.
+    /// The sequence number after each commit, from the number of its entries.
     seqnos: Vec<SeqNo>,
     /// So many were tried; the others are of a later time than the one that is looked at.
     pub(crate) tried: usize,
@@ -89,10 +88,10 @@ impl History {
         self.tried = self.commits.len();
     }
 
-    /// The newest commit was told its sequence number.
-    pub(crate) fn told(&mut self, seqno: SeqNo) {
+    /// The newest commit destroys: what is created later begins anew.
+    fn begin_anew(&mut self) {
         if let Some(last) = self.seqnos.last_mut() {
-            *last = seqno;
+            *last = 0;
         }
     }
 
@@ -320,7 +319,7 @@ impl Run {
                 db.write_with(&batch, &options)?
             }
         };
-        self.history.told(seqno);
+        assert_eq!(seqno, self.history.seqno_after(self.history.len()), "the number of a commit");
         self.acknowledged(durability == Durability::Sync);
         Ok(())
     }
@@ -335,7 +334,8 @@ impl Run {
         }
         let popped = if first { self.db().pop_first()? } else { self.db().pop_last()? };
         assert_eq!(popped.map(|(key, value)| (key, value.to_vec())), expected);
-        self.acknowledged(self.options.get("durability")? == "sync");
+        // Where there is nothing to pop nothing is synced.
+        self.acknowledged(expected.is_some() && self.options.get("durability")? == "sync");
         Ok(())
     }
 
@@ -393,8 +393,7 @@ impl Run {
     pub(crate) fn destroy(&mut self) -> Result<()> {
         let all = self.history.newest().into_keys().map(|key| (key, None));
         self.history.begin(all.collect());
-        // What is created there later begins anew.
-        self.history.told(0);
+        self.history.begin_anew();
         self.history.may_be_gone = true;
         self.mark();
         self.disk.destroy_db(self.history.path)?;

@@ -41,9 +41,10 @@ impl Tally {
     }
 }
 
-/// Disks that were looked at, by their fingerprints, with the number of commits found.
+/// Disks that were looked at, by their fingerprints, with the number of commits found, and whether
+/// the rest of a destroyed database was allowed.
 #[derive(Default)]
-pub(crate) struct Seen(HashMap<u64, usize>);
+pub(crate) struct Seen(HashMap<u64, (usize, bool)>);
 
 /// One way to lose power.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +82,18 @@ impl Played {
         let (image, least) = self.cut(cut);
         let print = image.fingerprint();
         let (options, history) = (&self.run.options, &self.run.history);
-        let seen_count = seen.0.get(&print).copied();
+        let known = seen.0.get(&print).copied();
         // What was seen is looked at again when it was another number of commits that fitted then:
         // nothing is there before the first and after a destroy.
-        if seen_count.is_some_and(|count| (least..=history.tried).contains(&count)) {
+        let fits = |(count, lenient): (usize, bool)| {
+            (least..=history.tried).contains(&count) && (history.may_be_gone || !lenient)
+        };
+        if known.is_some_and(fits) {
             return Ok(false);
         }
         let count = check_and_go_on(&image, options, history, least, print)?;
-        seen.0.insert(print, count);
-        Ok(seen_count.is_none())
+        seen.0.insert(print, (count, history.may_be_gone));
+        Ok(known.is_none())
     }
 
     /// Says in which way a cut was wrong.

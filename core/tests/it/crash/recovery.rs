@@ -184,6 +184,6 @@ fn a_thousand_rounds_of_crash_and_open_leave_no_more_files() {
     let grown = early.0.saturating_sub(before.0);
     assert!(grown <= SPARE_FILES, "{grown} more files than the {before:?} before");
     // By chance a round is stopped where a little more is under way than in any before.
-    let level = late.0 <= early.0 + 1 && late.1 <= early.1 + early.1 / 4;
+    let level = late.0 <= early.0 + 1 && late.1 <= early.1 + early.1 / 2;
     assert!(level, "{early:?} in the first 500 rounds, {late:?} in those after");
 }
