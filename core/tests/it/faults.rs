@@ -322,10 +322,14 @@ fn every_place(kinds: &[OpKind], most: Option<u64>, errors: &mut Vec<String>) {
                         }
                     }
                 }
-                if !any || errors.len() > 100 {
+                if !any {
                     break;
                 }
                 struck += 1;
+                // Enough has been said where a program is wrong without a fault, too.
+                if errors.len() > 100 {
+                    break;
+                }
                 nth += if most.is_some() { 1 + step / 4 } else { 1 };
             }
         }

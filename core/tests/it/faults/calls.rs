@@ -169,11 +169,13 @@ fn places_of(call: &str, sample: &Sample, errors: &mut Vec<String>) -> u64 {
                     true
                 })
             });
-            // Enough has been said where a call is wrong without a fault, too.
-            if hits.count() == 0 || errors.len() > 100 {
+            if hits.count() == 0 {
                 break;
             }
             struck += 1;
+            if errors.len() > 100 {
+                break;
+            }
             nth += if short { 1 + step / 8 } else { 1 };
         }
     }
